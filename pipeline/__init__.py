@@ -1,0 +1,1 @@
+"""GNT archives in, TFRecord shards and a Parquet manifest out."""

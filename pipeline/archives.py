@@ -1,0 +1,231 @@
+"""What the inputs hold: every .gnt member found, its size, its writer, and the bytes of any stretch of it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import BinaryIO, cast
+
+from pipeline import storage
+from pipeline.errors import UserError, printable
+from schemas.dataset import SPLITS
+
+_ZIP_LOCAL_HEADER = struct.Struct("<4s22sHH")  # signature, what the directory says too, name and extra lengths
+
+
+@dataclass(frozen=True)
+class Member:
+    """A .gnt, loose or in a zip."""
+
+    split: str
+    location: str
+    """Path or URL of the file that holds it."""
+    name: str
+    """Base name; with the split and a record's index it identifies the record."""
+    size_bytes: int
+    """Not compressed."""
+    version: str
+    """Changes when the content does: the file's modification time, or the zip entry's CRC-32."""
+    zip_entry: int | None = None
+    """Its position in a zip's directory; None if the file itself is the .gnt."""
+    data_offset: int | None = 0
+    """Where its bytes begin in the file; None if they are compressed there."""
+
+    @property
+    def archive(self) -> str:
+        return printable(storage.base_name(self.location))
+
+    @property
+    def writer(self) -> str:
+        """1001 of 1001-c.gnt and of 1001-f.gnt: the person, not the file."""
+        return re.sub(r"-[a-z]$", "", self.name[: -len(".gnt")])
+
+    @property
+    def random_access(self) -> bool:
+        return self.data_offset is not None
+
+    def __str__(self) -> str:
+        return self.location if self.zip_entry is None else f"{self.location}, {self.name}"
+
+
+@dataclass(frozen=True)
+class Input:
+    """One --input: a path, and the split its members belong to."""
+
+    split: str
+    path: str
+
+
+def parse_input(argument: str) -> Input:
+    """`train=PATH`, or PATH alone for train."""
+    split, equals, path = argument.partition("=")
+    if not equals or not re.fullmatch(r"\w+", split):
+        return Input("train", argument)
+    if split not in SPLITS:
+        raise UserError(
+            f"--input {argument}: expected one of the splits {', '.join(SPLITS)}, found {split!r}; "
+            f"for a path with a = in it write --input train={argument}"
+        )
+    if not path:
+        raise UserError(f"--input {argument}: expected a path after {split}=, found none")
+    return Input(split, path)
+
+
+def list_members(inputs: Iterable[Input], validation_fraction: float) -> list[Member]:
+    """Every member of every input, sorted by split and name, writers moved to validation by `validation_fraction`.
+
+    Raises UserError for whatever can't be read, and where two members of a split share a name.
+    """
+    members = [member for one in inputs for member in _members_of(one)]
+    members = _move_to_validation(members, validation_fraction)
+    by_name: dict[tuple[str, str], Member] = {}
+    for member in members:
+        other = by_name.setdefault((member.split, member.name), member)
+        if other is not member:
+            raise UserError(
+                f"{member.split}: expected every member's name once, found {member.name} in {other.location} and in "
+                f"{member.location}; leave one of them out, or give them different splits"
+            )
+    return [by_name[key] for key in sorted(by_name)]
+
+
+def is_moved_to_validation(writer: str, fraction: float) -> bool:
+    """Whether a writer belongs to the validation split: the same answer in every conversion."""
+    digest = hashlib.blake2b(writer.encode("utf-8", "surrogateescape"), digest_size=8, person=b"validation").digest()
+    return int.from_bytes(digest, "big") < fraction * 2**64
+
+
+def _move_to_validation(members: list[Member], fraction: float) -> list[Member]:
+    if not fraction:
+        return members
+    moved = [
+        replace(member, split="validation")
+        if member.split == "train" and is_moved_to_validation(member.writer, fraction)
+        else member
+        for member in members
+    ]
+    before = {member.writer for member in members if member.split == "train"}
+    after = {member.writer for member in moved if member.split == "train"}
+    if before and (before == after or not after):
+        which = "none" if after else "all"
+        advice = "a larger" if after else "a smaller"
+        raise UserError(
+            f"--validation_fraction {fraction:g}: expected it to choose some of train's {len(before)} writers, it "
+            f"chose {which}; name {advice} fraction"
+        )
+    return moved
+
+
+def _members_of(one: Input) -> list[Member]:
+    with storage.explained(f"read {one.path}"):
+        files = storage.find(one.path)
+    members: list[Member] = []
+    for file in files:
+        name = storage.base_name(file.path)
+        if name.startswith("._") or "/__MACOSX/" in file.path:
+            continue  # what macOS adds beside a file is no handwriting
+        if name.lower().endswith(".gnt"):
+            members.append(Member(one.split, file.path, printable(name), file.size_bytes, file.version))
+        elif name.lower().endswith(".zip"):
+            members.extend(_zip_members(one.split, file))
+        elif name.lower().endswith(".alz"):
+            raise _alz_error(file.path)
+    if not members:
+        found = f"{len(files)} other files" if files else "nothing"
+        raise UserError(
+            f"--input {one.split}={one.path}: expected a .gnt, a .zip, or a folder or glob of them, found {found}; "
+            "check the path"
+        )
+    return members
+
+
+def _alz_error(where: str) -> UserError:
+    return UserError(
+        f"{where}: expected .gnt files, found an .alz archive, as some copies of HWDB1.1 hold; "
+        "unpack it with unalz and name the folder it fills"
+    )
+
+
+def _zip_members(split: str, file: storage.StoredFile) -> list[Member]:
+    members = []
+    with _explained_zip(file.path), storage.open_read(file.path) as stream, zipfile.ZipFile(stream) as archive:
+        entries = archive.infolist()
+        for index, entry in enumerate(entries):
+            name = storage.base_name(entry.filename)
+            if entry.is_dir() or name.startswith("._") or entry.filename.startswith("__MACOSX/"):
+                continue
+            if name.lower().endswith(".alz"):
+                raise _alz_error(f"{file.path}, {name}")
+            if not name.lower().endswith(".gnt"):
+                continue
+            if entry.flag_bits & 0x1:
+                raise UserError(
+                    f"{file.path}, {name}: expected plain data, found it encrypted; unpack it and name that"
+                )
+            stored = entry.compress_type == zipfile.ZIP_STORED
+            members.append(
+                Member(
+                    split=split,
+                    location=file.path,
+                    name=printable(name),
+                    size_bytes=entry.file_size,
+                    version=f"{entry.CRC:08x}",
+                    zip_entry=index,
+                    data_offset=_stored_data_offset(stream, entry) if stored else None,
+                )
+            )
+    if not members:
+        raise UserError(
+            f"{file.path}: expected .gnt files in the zip, found {len(entries)} others; is this the right archive?"
+        )
+    return members
+
+
+def _stored_data_offset(stream: BinaryIO, entry: zipfile.ZipInfo) -> int:
+    stream.seek(entry.header_offset)
+    signature, _, name_bytes, extra_bytes = _ZIP_LOCAL_HEADER.unpack(stream.read(_ZIP_LOCAL_HEADER.size))
+    if signature != b"PK\x03\x04":
+        raise zipfile.BadZipFile(f"no header at byte {entry.header_offset:,}")
+    return entry.header_offset + _ZIP_LOCAL_HEADER.size + int(name_bytes) + int(extra_bytes)
+
+
+@contextlib.contextmanager
+def open_member(member: Member) -> Iterator[BinaryIO]:
+    """The member's bytes as a stream, from its first byte; `seek` is quick only where it has random access."""
+    with _explained_zip(member.location), storage.open_read(member.location) as stream:
+        if member.data_offset is not None:
+            stream.seek(member.data_offset)
+            yield stream
+        else:
+            with zipfile.ZipFile(stream) as archive:
+                entry = archive.infolist()[member.zip_entry or 0]
+                with archive.open(entry) as unpacked:
+                    yield cast(BinaryIO, unpacked)
+
+
+def read_exactly(stream: BinaryIO, size: int, member: Member) -> bytes:
+    """`size` bytes of the stream. Raises UserError if the member is shorter than its listing said."""
+    data = stream.read(size)
+    if len(data) != size:
+        raise UserError(
+            f"{member}: expected {member.size_bytes:,} bytes, it ends {size - len(data):,} bytes earlier; "
+            "was it changed during the conversion? Run the same command again"
+        )
+    return data
+
+
+@contextlib.contextmanager
+def _explained_zip(location: str) -> Iterator[None]:
+    try:
+        with storage.explained(f"read {location}"):
+            yield
+    except (zipfile.BadZipFile, zlib.error, EOFError, struct.error, NotImplementedError) as error:
+        raise UserError(
+            f"{location}: expected an intact zip, found it damaged or unsupported ({error}); download it again"
+        ) from error

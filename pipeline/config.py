@@ -1,0 +1,69 @@
+"""Everything a conversion's bytes depend on, refused at construction where it makes no sense."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from importlib import metadata
+from typing import Any
+
+from pipeline.preprocess import PreprocessConfig
+from schemas.classes import ClassList, default_classes
+from schemas.dataset import SPLITS
+from schemas.example import FORMAT_VERSION, IMAGE_ENCODINGS, ImageEncoding
+
+LIBRARIES = ("numpy", "opencv-python", "pyarrow", "google-crc32c", "xxhash")
+"""What the bytes pass through; their versions stand on the card."""
+MAX_SHARDS = 99_999
+
+
+@dataclass(frozen=True)
+class ConvertConfig:
+    """What to make of the records; the same for every split."""
+
+    classes: ClassList = field(default_factory=default_classes)
+    preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
+    image_encoding: ImageEncoding = "raw"
+    sample_fraction: float = 1.0
+    num_shards: Mapping[str, int] = field(default_factory=dict)
+    """By split, for every split that has input."""
+
+    def __post_init__(self) -> None:
+        if self.image_encoding not in IMAGE_ENCODINGS:
+            raise ValueError(f"image_encoding: expected raw or png, found {self.image_encoding!r}")
+        if not 0 < self.sample_fraction <= 1:
+            raise ValueError(f"sample_fraction: expected more than 0, at most 1, found {self.sample_fraction}")
+        for split, count in self.num_shards.items():
+            if split not in SPLITS:
+                raise ValueError(f"num_shards: expected one of {', '.join(SPLITS)}, found {split!r}")
+            if not 1 <= count <= MAX_SHARDS:
+                raise ValueError(f"num_shards: expected 1 to {MAX_SHARDS:,} for {split}, found {count:,}")
+
+    def as_json(self) -> dict[str, Any]:
+        """The settings as the card holds them; the class list stands there by its digest."""
+        return {
+            "preprocess": asdict(self.preprocess),
+            "image_encoding": self.image_encoding,
+            "sample_fraction": self.sample_fraction,
+            "num_shards": dict(sorted(self.num_shards.items())),
+        }
+
+    @cached_property
+    def digest(self) -> str:
+        """Equal for two conversions whose staged pieces can stand in for each other."""
+        identity = [self.as_json(), self.classes.digest, FORMAT_VERSION, library_versions()]
+        return hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def library_versions() -> dict[str, str]:
+    """The installed version of everything the bytes pass through; headless OpenCV is the same code."""
+    versions = {}
+    for library in LIBRARIES:
+        try:
+            versions[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            versions[library] = metadata.version(f"{library}-headless")
+    return versions

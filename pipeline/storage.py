@@ -1,0 +1,199 @@
+"""Files, wherever they are: local paths by the standard library, URLs by Beam's FileSystems.
+
+Beam's local file system lists a whole folder to delete one file and understands no fsync, so local paths don't go
+through it; and a command that only touches local files needn't import Beam.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import glob as globbing
+import os
+import posixpath
+import shutil
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO, cast
+
+from pipeline.errors import UserError
+
+TEMP_MARK = ".tmp-"
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file as its listing shows it."""
+
+    path: str
+    size_bytes: int
+    version: str
+    """Changes when the file's content does: the modification time."""
+
+
+def is_remote(path: str) -> bool:
+    return "://" in path
+
+
+def join(folder: str, *names: str) -> str:
+    return posixpath.join(folder, *names)
+
+
+def base_name(path: str) -> str:
+    return posixpath.basename(path.rstrip("/"))
+
+
+def open_read(path: str) -> BinaryIO:
+    """A seekable stream of the file's bytes."""
+    if is_remote(path):
+        filesystems = _filesystems()
+        return cast(BinaryIO, filesystems.open(path, compression_type=_uncompressed()))
+    return open(path, "rb")
+
+
+def read_bytes(path: str) -> bytes:
+    with open_read(path) as stream:
+        return stream.read()
+
+
+@contextlib.contextmanager
+def atomic_write(path: str) -> Iterator[BinaryIO]:
+    """A stream whose bytes appear under `path` at once, when the block ends without an error.
+
+    A local file is written beside its place and renamed; an object store shows an object only once it is closed.
+    """
+    if is_remote(path):
+        stream = cast(BinaryIO, _filesystems().create(path, compression_type=_uncompressed()))
+        with stream:
+            yield stream
+        return
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    temporary = f"{path}{TEMP_MARK}{uuid.uuid4().hex[:8]}"
+    try:
+        with open(temporary, "wb") as stream:
+            yield stream
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def write_bytes(path: str, content: bytes) -> None:
+    with atomic_write(path) as stream:
+        stream.write(content)
+
+
+def exists(path: str) -> bool:
+    if is_remote(path):
+        return bool(_filesystems().exists(path))
+    return os.path.exists(path)
+
+
+def size_bytes(path: str) -> int | None:
+    """The file's size in bytes, None if there is no such file."""
+    if is_remote(path):
+        found = _match(path)
+        return found[0].size_bytes if found else None
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return None
+
+
+def list_folder(folder: str) -> list[StoredFile]:
+    """Every file directly in `folder`; none if there is no such folder."""
+    if is_remote(folder):
+        return _match(join(folder, "*"))
+    try:
+        with os.scandir(folder) as entries:
+            return [_local_file(entry.path) for entry in entries if entry.is_file()]
+    except FileNotFoundError:
+        return []
+
+
+def find(pattern: str) -> list[StoredFile]:
+    """The files a path names, sorted by path: itself, everything in and below it if a folder, or a glob's matches."""
+    if is_remote(pattern):
+        if any(c in pattern for c in "*?["):
+            return _match(pattern)
+        return _match(pattern) or _match(join(pattern, "**"))
+    if os.path.isdir(pattern):
+        return _local_tree(pattern)
+    if os.path.exists(pattern):
+        return [_local_file(pattern)]
+    found: list[StoredFile] = []
+    for path in sorted(globbing.glob(pattern, recursive=True)):
+        found.extend(_local_tree(path) if os.path.isdir(path) else [_local_file(path)])
+    return sorted({file.path: file for file in found}.values(), key=lambda file: file.path)
+
+
+def delete(paths: list[str]) -> None:
+    """Delete files; one that is gone already is no error."""
+    remote = [path for path in paths if is_remote(path)]
+    if remote:
+        _filesystems().delete(remote)
+    for path in paths:
+        if not is_remote(path):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+
+def delete_folder(folder: str) -> None:
+    if is_remote(folder):
+        delete([file.path for file in _match(join(folder, "**"))])
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def explained(doing: str) -> Iterator[None]:
+    """Turns what an operating system says into the one line of a UserError; `doing` reads 'write out/x.tfrecord'."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None and not error.args:
+            raise
+        reason = error.strerror or str(error)
+        advice = _ADVICE.get(error.errno or 0, "mend that and run the same command again")
+        raise UserError(f"can't {doing}: {reason}; {advice}") from error
+
+
+_ADVICE = {
+    errno.ENOSPC: "free some space and run the same command again, it goes on from where it stopped",
+    errno.EDQUOT: "free some of your quota and run the same command again, it goes on from where it stopped",
+    errno.EACCES: "check the permissions, or name another folder",
+    errno.EPERM: "check the permissions, or name another folder",
+    errno.EROFS: "name a folder that can be written",
+    errno.ENOTDIR: "a file stands where a folder is needed; name another folder",
+    errno.EISDIR: "a folder stands where a file is needed; name another path",
+}
+
+
+def _local_tree(folder: str) -> list[StoredFile]:
+    paths = [os.path.join(parent, name) for parent, _, names in os.walk(folder) for name in names]
+    return [_local_file(path) for path in sorted(paths)]
+
+
+def _local_file(path: str) -> StoredFile:
+    status = os.stat(path) if os.path.exists(path) else os.lstat(path)
+    return StoredFile(path, status.st_size, str(status.st_mtime_ns))
+
+
+def _match(pattern: str) -> list[StoredFile]:
+    found = _filesystems().match([pattern])[0].metadata_list
+    files = [StoredFile(m.path, m.size_in_bytes, str(m.last_updated_in_seconds)) for m in found]
+    return sorted(files, key=lambda file: file.path)
+
+
+def _filesystems() -> Any:
+    from apache_beam.io.filesystems import FileSystems  # some seconds to import, and only URLs need it
+
+    return FileSystems
+
+
+def _uncompressed() -> str:
+    from apache_beam.io.filesystem import CompressionTypes
+
+    return cast(str, CompressionTypes.UNCOMPRESSED)

@@ -1,0 +1,162 @@
+"""dataset.json, the card of a data set: what it holds, how it was made, and every path in it.
+
+The card is written last. A folder without one is an unfinished conversion, and every reader says so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from schemas.example import FORMAT_VERSION
+
+CARD = "dataset.json"
+CLASSES = "classes.txt"
+TFDS_INFO = "dataset_info.json"
+TFDS_FEATURES = "features.json"
+TFDS_LABELS = "label.labels.txt"
+MANIFEST_FOLDER = "manifest"
+STAGING_FOLDER = "_staging"
+
+SPLITS = ("train", "validation", "test")
+
+
+class DatasetError(ValueError):
+    """A data set that can't be read; the message is one line."""
+
+
+def shard_name(split: str, index: int, count: int) -> str:
+    return f"{split}-{index:05d}-of-{count:05d}.tfrecord"
+
+
+def manifest_part_name(split: str, index: int, count: int) -> str:
+    return f"{MANIFEST_FOLDER}/{split}-{index:05d}-of-{count:05d}.parquet"
+
+
+@dataclass(frozen=True)
+class ShardFile:
+    """A TFRecord file with the manifest part of the records that belong to it, kept or not."""
+
+    path: str
+    """Relative to the data set's folder."""
+    records: int
+    bytes: int
+    sha256: str
+    manifest_path: str
+    manifest_rows: int
+    manifest_bytes: int
+    manifest_sha256: str
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What became of the records read: read = kept + dropped + rejected."""
+
+    read: int
+    kept: int
+    dropped: Mapping[str, int]
+    """By reason."""
+    rejected: Mapping[str, int]
+    """By reason."""
+
+
+@dataclass(frozen=True)
+class Split:
+    counts: Counts
+    characters: int
+    """Distinct labels among the kept records."""
+    writers: int
+    shards: Sequence[ShardFile]
+
+
+@dataclass(frozen=True)
+class MemberInput:
+    """A .gnt that went in."""
+
+    split: str
+    location: str
+    """Where its archive lay."""
+    archive: str
+    member: str
+    writer: str
+    bytes: int
+    counts: Counts
+
+
+@dataclass(frozen=True)
+class Card:
+    format_version: str
+    config: Mapping[str, Any]
+    class_count: int
+    class_digest: str
+    """SHA-256 of classes.txt."""
+    libraries: Mapping[str, str]
+    splits: Mapping[str, Split]
+    inputs: Sequence[MemberInput]
+
+    @property
+    def image_size(self) -> int:
+        return int(self.config["preprocess"]["image_size"])
+
+    @property
+    def image_encoding(self) -> str:
+        return str(self.config["image_encoding"])
+
+    def split(self, name: str) -> Split:
+        """Raises DatasetError where the data set has no such split."""
+        if name not in self.splits:
+            raise DatasetError(f"the data set has no split {name!r}; it has {', '.join(self.splits)}")
+        return self.splits[name]
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), ensure_ascii=False, indent=1) + "\n"
+
+
+def parse_card(text: str, where: str) -> Card:
+    """The card in `text`; `where` is named in errors. Raises DatasetError for a foreign version or a damaged card."""
+    try:
+        fields = json.loads(text)
+        version = str(fields["format_version"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f"{where}: expected the card of a data set, found something else; convert again") from error
+    if version.split(".")[0] != FORMAT_VERSION.split(".")[0]:
+        raise DatasetError(
+            f"{where}: expected format version {FORMAT_VERSION.split('.')[0]}.x, found {version}; "
+            "read it with the release that wrote it, or convert again"
+        )
+    try:
+        return Card(
+            format_version=version,
+            config=fields["config"],
+            class_count=int(fields["class_count"]),
+            class_digest=fields["class_digest"],
+            libraries=fields["libraries"],
+            splits={name: _split(split) for name, split in fields["splits"].items()},
+            inputs=[MemberInput(**{**member, "counts": Counts(**member["counts"])}) for member in fields["inputs"]],
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DatasetError(f"{where}: the card is damaged ({error!r}); convert again") from error
+
+
+def read_card(folder: str | Path) -> Card:
+    """The card of the data set in a local folder. Raises DatasetError if there is none."""
+    path = Path(folder) / CARD
+    if not path.is_file():
+        if not Path(folder).is_dir():
+            raise DatasetError(f"{folder}: expected the folder of a data set, found none; name one, or convert first")
+        raise DatasetError(
+            f"{folder}: expected {CARD}, found none; the conversion isn't finished, or this is another folder"
+        )
+    return parse_card(path.read_text("utf-8"), str(path))
+
+
+def _split(fields: Mapping[str, Any]) -> Split:
+    return Split(
+        counts=Counts(**fields["counts"]),
+        characters=int(fields["characters"]),
+        writers=int(fields["writers"]),
+        shards=[ShardFile(**shard) for shard in fields["shards"]],
+    )
