@@ -12,12 +12,10 @@ from typing import Any
 
 from pipeline.preprocess import PreprocessConfig
 from schemas.classes import ClassList, default_classes
-from schemas.dataset import SPLITS
 from schemas.example import FORMAT_VERSION, IMAGE_ENCODINGS, ImageEncoding
 
 LIBRARIES = ("numpy", "opencv-python", "pyarrow", "google-crc32c", "xxhash")
 """What the bytes pass through; their versions stand on the card."""
-MAX_SHARDS = 99_999
 
 
 @dataclass(frozen=True)
@@ -36,11 +34,6 @@ class ConvertConfig:
             raise ValueError(f"image_encoding: expected raw or png, found {self.image_encoding!r}")
         if not 0 < self.sample_fraction <= 1:
             raise ValueError(f"sample_fraction: expected more than 0, at most 1, found {self.sample_fraction}")
-        for split, count in self.num_shards.items():
-            if split not in SPLITS:
-                raise ValueError(f"num_shards: expected one of {', '.join(SPLITS)}, found {split!r}")
-            if not 1 <= count <= MAX_SHARDS:
-                raise ValueError(f"num_shards: expected 1 to {MAX_SHARDS:,} for {split}, found {count:,}")
 
     def as_json(self) -> dict[str, Any]:
         """The settings as the card holds them; the class list stands there by its digest."""

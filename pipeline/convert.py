@@ -35,10 +35,12 @@ def convert(arguments: Arguments) -> None:
     from rich.console import Console
 
     from pipeline import storage, transforms
+    from pipeline.lock import locked
     from pipeline.plan import plan_conversion
     from pipeline.progress import Meter, shown
     from pipeline.runners import make_runner
     from pipeline.summary import print_summary
+    from pipeline.watchdog import watching
     from schemas.dataset import CARD, parse_card
 
     started = time.monotonic()
@@ -46,19 +48,20 @@ def convert(arguments: Arguments) -> None:
     source_bytes = sum(member.size_bytes for member in job.members)
     runner, options = make_runner(arguments.runner, arguments.beam, source_bytes)
     console = Console(soft_wrap=True)
-    meter = Meter(job.staging, source_bytes, sum(job.config.num_shards.values()))
     pipeline = beam.Pipeline(runner=runner, options=options)
     transforms.convert(pipeline, job)
-    try:
-        with shown(meter, console):
-            pipeline.run().wait_until_finish()
-    except Exception as error:
-        message = user_error_in(f"{type(error).__name__}: {error}")
-        if message is None:
-            raise
-        raise UserError(message) from error
-    if not arguments.keep_staging:
-        storage.delete_folder(job.staging)
+    with locked(job.staging, job.output) as release:
+        meter = Meter(job.staging, source_bytes, sum(job.config.num_shards.values()))
+        try:
+            with shown(meter, console), watching(release):
+                pipeline.run().wait_until_finish()
+        except Exception as error:
+            message = user_error_in(f"{type(error).__name__}: {error}")
+            if message is None:
+                raise
+            raise UserError(message) from error
+        if not arguments.keep_staging:
+            storage.delete_folder(job.staging)
     card = parse_card(storage.read_bytes(storage.join(job.output, CARD)).decode(), job.output)
     print_summary(card, job.output, time.monotonic() - started, console)
 

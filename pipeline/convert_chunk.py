@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from pipeline import gnt, staging
+from pipeline import gnt, staging, storage
 from pipeline.chunks import Chunk, read_chunk
 from pipeline.config import ConvertConfig
 from pipeline.encode import encode_example, frame_example, image_encoder
@@ -28,9 +28,13 @@ GROUP_RECORDS = 4096
 def convert_chunk(chunk: Chunk, config: ConvertConfig, staging_folder: str) -> ChunkReceipt:
     """Stages a chunk and returns its receipt; one that is staged already is left as it is."""
     path = staging.chunk_path(staging_folder, chunk.digest(config.digest))
-    staged = staging.read_chunk_receipt(path)
-    if staged is not None:
-        return staged
+    receipt = staging.read_chunk_receipt(path) or _stage(chunk, config, path)
+    if chunk.unpacked is not None:
+        storage.delete([chunk.unpacked])
+    return receipt
+
+
+def _stage(chunk: Chunk, config: ConvertConfig, path: str) -> ChunkReceipt:
     pin_opencv()
     data = read_chunk(chunk)
     records, batches = staging.write_staged_chunk(
@@ -65,6 +69,7 @@ class _Group:
     ) -> None:
         self.chunk = chunk
         self.config = config
+        self.data = memoryview(data)
         self.pixels = np.frombuffer(data, np.uint8)
         part = slice(begin, end)
         self.offset, self.size = records.offset[part], records.size[part]
@@ -134,7 +139,7 @@ class _Group:
                 continue
             first_pixel = offset + gnt.HEADER_BYTES
             # The digest covers width and height, which stand right before the pixels.
-            self.bitmap_digest[i] = xxhash.xxh3_64_intdigest(pixels[first_pixel - 4 : first_pixel + width * height])
+            self.bitmap_digest[i] = xxhash.xxh3_64_intdigest(self.data[first_pixel - 4 : first_pixel + width * height])
             bitmap = pixels[first_pixel : first_pixel + width * height].reshape(height, width)
             self.ink_fraction[i] = cv2.countNonZero(cv2.bitwise_not(bitmap)) / (width * height)
             if label == OUTSIDE:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from pipeline.errors import UserError
+from schemas.dataset import MAX_SHARDS, SPLITS
+from schemas.example import ImageEncoding
 
 DEFAULT_TARGET_SHARD_BYTES = 64 << 20  # 64 MiB
 STEPS = {
@@ -31,12 +34,14 @@ class Arguments:
     validation_fraction: float
     classes: str | None
     image_size: int
-    image_encoding: str
-    steps: dict[str, str]
+    image_encoding: ImageEncoding
+    steps: dict[str, Any]
+    """Step -> on or off, as STEPS names them."""
     num_shards: dict[str, int]
     target_shard_bytes: int
     max_reject_fraction: float
     sample_fraction: float
+    staging: str | None
     keep_staging: bool
     beam: list[str] = field(default_factory=list)
     """Every flag that isn't ours, for Beam."""
@@ -58,6 +63,7 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
         target_shard_bytes=_at_least(1, "target_shard_bytes", flags.target_shard_bytes),
         max_reject_fraction=_fraction("max_reject_fraction", flags.max_reject_fraction, low=0, below=None),
         sample_fraction=flags.sample_fraction,
+        staging=flags.staging and flags.staging.rstrip("/"),
         keep_staging=flags.keep_staging,
         beam=beam,
     )
@@ -77,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         required=True,
         metavar="[SPLIT=]PATH",
-        help="a .gnt, a .zip of them, a folder or a glob; may be repeated; SPLIT is train (default), validation or test",
+        help="a .gnt, a .zip of them, a folder or a glob; may be repeated; SPLIT: train (default), validation, test",
     )
     add("--output", required=True, metavar="DIR", help="the folder of the new data set")
     add("--runner", default="DirectRunner", metavar="NAME", help="Beam's runner (default: DirectRunner, all cores)")
@@ -128,7 +134,16 @@ def _parser() -> argparse.ArgumentParser:
         metavar="F",
         help="fail if more of a split's records than this are broken (default: 0.01)",
     )
-    add("--keep_staging", action="store_true", help="leave the staged pieces in the output folder")
+    add(
+        "--staging",
+        metavar="DIR",
+        help="the folder of the staged pieces (default: _staging in the output); every worker must see it",
+    )
+    add(
+        "--keep_staging",
+        action="store_true",
+        help="keep the staged pieces: the next conversion with the same --staging, flags and --num_shards reuses them",
+    )
     steps = parser.add_argument_group("the six steps, in their order")
     for step, (on, off, meaning) in STEPS.items():
         names = [f"--{step}", *filter(None, [_BRITISH.get(step)])]
@@ -147,6 +162,10 @@ def _num_shards(argument: str) -> tuple[str, int]:
     split, _, count = argument.rpartition("=")
     if not split or not count.isdecimal():
         raise UserError(f"--num_shards {argument}: expected SPLIT=N, for instance train=64")
+    if split not in SPLITS:
+        raise UserError(f"--num_shards {argument}: expected one of the splits {', '.join(SPLITS)}, found {split!r}")
+    if not 1 <= int(count) <= MAX_SHARDS:
+        raise UserError(f"--num_shards {argument}: expected 1 to {MAX_SHARDS:,} shards")
     return split, int(count)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
 from pipeline import storage
 from pipeline.archives import Member, list_members, parse_input
@@ -12,7 +13,7 @@ from pipeline.options import Arguments
 from pipeline.preprocess import PreprocessConfig
 from pipeline.transforms import Conversion
 from schemas.classes import ClassList, ClassListError, default_classes, parse_classes
-from schemas.dataset import CARD, SPLITS
+from schemas.dataset import CARD, SPLITS, STAGING_FOLDER
 
 _RECORD_BYTES = 5_000  # of CASIA's records, on average: for the number of shards, which needn't be exact
 _EXAMPLE_OVERHEAD_BYTES = 100
@@ -22,24 +23,21 @@ _PNG_SHARE = 0.25  # of a PNG in the raw image's bytes, on average
 def plan_conversion(arguments: Arguments) -> Conversion:
     """The job that the arguments describe. Raises UserError for whatever would make it fail later."""
     _check_output(arguments.output)
-    classes = _read_classes(arguments.classes)
     inputs = [parse_input(argument) for argument in arguments.inputs]
-    _check_splits(arguments.num_shards)
     try:
-        # Without shards first: what is wrong with the settings is said before a large input is listed.
-        steps = PreprocessConfig(image_size=arguments.image_size, **arguments.steps)  # type: ignore[arg-type]
-        settings = {
-            "classes": classes,
-            "preprocess": steps,
-            "image_encoding": arguments.image_encoding,
-            "sample_fraction": arguments.sample_fraction,
-        }
-        ConvertConfig(**settings)
-        members = list_members(inputs, arguments.validation_fraction)
-        config = ConvertConfig(**settings, num_shards=_num_shards(members, arguments))
+        # What is wrong with the settings is said before a large input is listed.
+        config = ConvertConfig(
+            classes=_read_classes(arguments.classes),
+            preprocess=PreprocessConfig(image_size=arguments.image_size, **arguments.steps),
+            image_encoding=arguments.image_encoding,
+            sample_fraction=arguments.sample_fraction,
+        )
     except ValueError as error:
         raise UserError(f"--{error}") from error
-    return Conversion(tuple(members), config, arguments.output, arguments.max_reject_fraction)
+    members = list_members(inputs, arguments.validation_fraction)
+    config = replace(config, num_shards=_num_shards(members, arguments))
+    staging = arguments.staging or storage.join(arguments.output, STAGING_FOLDER)
+    return Conversion(tuple(members), config, arguments.output, staging, arguments.max_reject_fraction)
 
 
 def _check_output(output: str) -> None:
@@ -65,12 +63,6 @@ def _read_classes(path: str | None) -> ClassList:
         ) from error
     except ClassListError as error:
         raise UserError(f"--classes {path}: {error}") from error
-
-
-def _check_splits(num_shards: Mapping[str, int]) -> None:
-    for split in num_shards:
-        if split not in SPLITS:
-            raise UserError(f"--num_shards {split}=…: expected one of the splits {', '.join(SPLITS)}")
 
 
 def _num_shards(members: Sequence[Member], arguments: Arguments) -> dict[str, int]:

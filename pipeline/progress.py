@@ -1,4 +1,4 @@
-"""How far a conversion is, seen from beside it: a runner blocks until the job is done, but receipts appear meanwhile."""
+"""How far a conversion is, seen from beside it: a runner blocks until the end, but receipts appear meanwhile."""
 
 from __future__ import annotations
 
@@ -24,12 +24,9 @@ class Reading:
     records: int
     fraction: float
     """Of the whole job, 0 to 1."""
+    rate: float
+    """Records a second since the start; what an earlier, interrupted run had done doesn't count."""
     seconds: float
-
-    @property
-    def rate(self) -> float:
-        """Records a second since the start."""
-        return self.records / self.seconds if self.seconds else 0.0
 
 
 class Meter:
@@ -40,8 +37,9 @@ class Meter:
         self.source_bytes = source_bytes
         self.num_shards = num_shards
         self.started = time.monotonic()
-        self.records = self.bytes = self.shards = 0
+        self.records = self.reused = self.bytes = self.shards = 0
         self.seen: set[str] = set()
+        self.reused = self.read().records
 
     def read(self) -> Reading:
         for file in storage.list_folder(self.folder):
@@ -57,7 +55,9 @@ class Meter:
         converted = min(1.0, self.bytes / max(1, self.source_bytes))
         written = min(1.0, self.shards / max(1, self.num_shards))
         fraction = _CONVERT_SHARE * converted + (1 - _CONVERT_SHARE) * written
-        return Reading(self.records, fraction, time.monotonic() - self.started)
+        seconds = time.monotonic() - self.started
+        rate = (self.records - self.reused) / seconds if seconds else 0.0
+        return Reading(self.records, fraction, rate, seconds)
 
 
 class Display(Protocol):

@@ -96,14 +96,14 @@ def write_card(card: Card, output: str) -> None:
 
 
 def leftovers(card: Card, output: str) -> list[str]:
-    """Files in the output that look like shards and manifest parts but belong to an earlier, unfinished conversion."""
+    """Files of an earlier, unfinished conversion: shards and manifest parts the card doesn't name, temporary ones."""
     mine = {path for split in card.splits.values() for file in split.shards for path in (file.path, file.manifest_path)}
     found = []
     for folder, suffix in (("", ".tfrecord"), (f"{dataset.MANIFEST_FOLDER}/", ".parquet")):
         for file in storage.list_folder(storage.join(output, folder) if folder else output):
             name = f"{folder}{storage.base_name(file.path)}"
-            known = name.endswith(suffix) or f"{suffix}{storage.TEMP_MARK}" in name
-            if known and name not in mine and name.removeprefix(folder).startswith(dataset.SPLITS):
+            ours = name.endswith(suffix) and name.removeprefix(folder).startswith(dataset.SPLITS)
+            if storage.TEMP_MARK in name or (ours and name not in mine):
                 found.append(file.path)
     return found
 

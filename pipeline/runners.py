@@ -18,10 +18,10 @@ from apache_beam.runners.runner import PipelineRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from pipeline.errors import UserError
-from pipeline.options import Arguments, STEPS
+from pipeline.options import STEPS, Arguments
 
-SMALL_INPUT_BYTES = 16 << 20  # 16 MiB: less is done before a second process has imported Beam
-_WORKER = "apache_beam.runners.worker.sdk_worker_main"
+SMALL_INPUT_BYTES = 128 << 20  # 128 MiB: less is done here before a second process has imported Beam
+_WORKER = "pipeline.worker"
 _OUR_FLAGS = ("input", *(flag.name for flag in fields(Arguments)), *STEPS)
 _LOSES_DATA = {
     "daskrunner": "Beam's DaskRunner merges tagged outputs and drops what a bundle emits at its end",

@@ -17,7 +17,7 @@ from pipeline import staging, storage
 from pipeline.config import ConvertConfig
 from pipeline.staging import StagedBatch, read_batches
 from schemas.dataset import ShardFile, manifest_part_name, shard_name
-from schemas.manifest import KEPT, MANIFEST_SCHEMA
+from schemas.manifest import KEPT, MANIFEST_SCHEMA, SOURCE_FIELDS
 
 MemberCounts = dict[str, dict[str, int]]
 """By member: "kept" and "status reason" -> records."""
@@ -50,14 +50,14 @@ def write_shard(
     rows = read_batches(batches)
     rows = rows.take(np.argsort(rows[staging.KEY].to_numpy(), kind="stable")).combine_chunks()
     num_shards = config.num_shards[split]
-    name = shard_name(split, shard, num_shards)
+    name, part = shard_name(split, shard, num_shards), manifest_part_name(split, shard, num_shards)
     frames = _frames(rows)
     manifest = _manifest_part(rows, name)
     file = ShardFile(
         path=name,
         records=int(pc.sum(pc.equal(rows["status"], KEPT)).as_py() or 0),
         **_write_tfrecord(storage.join(output, name), frames),
-        manifest_path=(part := manifest_part_name(split, shard, num_shards)),
+        manifest_path=part,
         manifest_rows=manifest.num_rows,
         **_write_parquet(storage.join(output, part), manifest),
     )
@@ -107,9 +107,8 @@ def _manifest_part(rows: pa.Table, name: str) -> pa.Table:
         "shard_bytes": where_kept(lengths, pa.uint32()),
         "shard_crc32c": rows[staging.CRC],
     }
-    arrays = [columns.get(field, None) for field in MANIFEST_SCHEMA.names]
-    filled = [rows[n] if a is None else a for n, a in zip(MANIFEST_SCHEMA.names, arrays, strict=True)]
-    return pa.Table.from_arrays(filled, schema=MANIFEST_SCHEMA)
+    source = {field.name: rows[field.name] for field in SOURCE_FIELDS}
+    return pa.table({**source, **columns}, MANIFEST_SCHEMA)
 
 
 def _offsets(frames: pa.LargeBinaryArray) -> np.ndarray:

@@ -15,7 +15,6 @@ from pipeline.config import ConvertConfig
 from pipeline.convert_chunk import convert_chunk
 from pipeline.shards import ShardReceipt, write_shard
 from pipeline.staging import ChunkReceipt, StagedBatch
-from schemas.dataset import STAGING_FOLDER
 
 ShardKey = tuple[str, int]
 """(split, shard)"""
@@ -29,11 +28,8 @@ class Conversion:
     members: Sequence[Member]
     config: ConvertConfig
     output: str
+    staging: str
     max_reject_fraction: float
-
-    @property
-    def staging(self) -> str:
-        return storage.join(self.output, STAGING_FOLDER)
 
 
 def convert(root: beam.Pipeline, job: Conversion) -> None:

@@ -55,7 +55,7 @@ class ClassList:
 
     @cached_property
     def labels_by_tag_code(self) -> np.ndarray:
-        """int16 [65536]: the label of every tag code (the two tag bytes read big-endian), OUTSIDE where there is none."""
+        """int16 [65536]: the label of every tag code (the tag bytes read big-endian), OUTSIDE where there is none."""
         table = np.full(TAG_CODES, OUTSIDE, np.int16)
         for label, character in enumerate(self.characters):
             table[int.from_bytes(tag_of(character), "big")] = label
@@ -128,6 +128,6 @@ def _tag_or_none(character: str) -> bytes | None:
             continue
         if len(encoded) == 2:
             return encoded
-        if len(encoded) == 1 and encoded.isalnum() or (len(encoded) == 1 and 0x20 < encoded[0] < 0x7F):
+        if len(encoded) == 1 and 0x20 < encoded[0] < 0x7F:
             return encoded + b"\0"
     return None

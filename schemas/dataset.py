@@ -22,6 +22,8 @@ MANIFEST_FOLDER = "manifest"
 STAGING_FOLDER = "_staging"
 
 SPLITS = ("train", "validation", "test")
+MAX_SHARDS = 99_999
+"""What five digits in a file's name can count."""
 
 
 class DatasetError(ValueError):

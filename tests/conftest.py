@@ -1,0 +1,48 @@
+"""What the tests share: real pixels where they are at hand, and a small archive of synthetic ones."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import gnt_files
+import pytest
+
+from pipeline.convert import main
+
+REAL = Path(__file__).resolve().parents[2] / "shared" / "real"
+
+
+@pytest.fixture(scope="session")
+def real() -> Path:
+    """The folder of real handwriting; it isn't part of the project."""
+    if not REAL.is_dir():
+        pytest.skip("no real handwriting beside the project, in ../shared/real")
+    return REAL
+
+
+@pytest.fixture(scope="session")
+def archives(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """train/ with three writers and test/ with one: 40 characters each, 硷 and a symbol among them."""
+    folder = tmp_path_factory.mktemp("archives")
+    characters = "啊阿埃挨哎唉哀皑癌蔼矮艾碍爱隘鞍氨安俺按暗岸胺案肮昂盎凹敖熬翱袄傲奥懊澳芭捌硷A"
+    for split, writers in (("train", (1001, 1002, 1003)), ("test", (1241,))):
+        (folder / split).mkdir()
+        for writer in writers:
+            data = gnt_files.member(gnt_files.records_of(characters, seed=writer))
+            (folder / split / f"{writer}-c.gnt").write_bytes(data)
+    return folder
+
+
+@pytest.fixture
+def convert(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs pipeline.convert in this process; returns its exit status, stdout and stderr."""
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        capsys.readouterr()
+        status = main(["--runner=DirectRunner", *map(os.fspath, arguments)])
+        printed = capsys.readouterr()
+        return status, printed.out, printed.err
+
+    return run
