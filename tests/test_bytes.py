@@ -1,0 +1,126 @@
+"""Bytes are a contract: neither engine, workers, order, folder nor packing changes them."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import gnt_files
+import pyarrow.parquet as pq
+import pytest
+
+from schemas.dataset import read_card
+
+Run = Callable[..., tuple[int, str, str]]
+SHARDS = ("--num_shards=train=3", "--num_shards=test=2")
+
+GOLDEN = {
+    "manifest/test-00000-of-00001.parquet": "7ede7c89d6abb7144896cd6c14621ffa166767dde94b400fa1f6dfe00c883bd0",
+    "manifest/train-00000-of-00001.parquet": "ba2311b94ae7a9b8369d5033967781029a0e8f8383768759816296e3042c28c8",
+    "test-00000-of-00001.tfrecord": "351c56652e6b7ba48974d6cb20695f6dc562594935cfeeaafa3fcc7a2d2fa976",
+    "train-00000-of-00001.tfrecord": "d8ce23732160bfd771c65bfbeff783317d86113a7b57dcbc4613c2c6386bfc71",
+}
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 by name of every shard and manifest file."""
+    files = [*folder.glob("*.tfrecord"), *folder.glob("manifest/*.parquet")]
+    return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+@pytest.fixture(scope="module")
+def reference(archives: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    from pipeline.convert import main
+
+    folder = tmp_path_factory.mktemp("reference") / "out"
+    inputs = [f"--input=train={archives / 'train'}", f"--input=test={archives / 'test'}"]
+    assert main([*inputs, *SHARDS, f"--output={folder}", "--direct_num_workers=1"]) == 0
+    return digests(folder)
+
+
+def test_golden_digests(archives: Path, tmp_path: Path, convert: Run) -> None:
+    """These change only with FORMAT_VERSION, or with a library named on the card; the CHANGELOG says why."""
+    status, _, _ = convert(f"--input=train={archives}/train", f"--input=test={archives}/test", f"--output={tmp_path}/o")
+    assert status == 0
+    assert digests(tmp_path / "o") == GOLDEN
+
+
+def test_the_card_knows_the_digests(archives: Path, tmp_path: Path, convert: Run) -> None:
+    convert(f"--input=train={archives}/train", *SHARDS, f"--output={tmp_path}/o")
+    shards = read_card(tmp_path / "o").split("train").shards
+    known = {shard.path: shard.sha256 for shard in shards} | {s.manifest_path: s.manifest_sha256 for s in shards}
+    assert known == digests(tmp_path / "o")
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--direct_running_mode=in_memory",),
+        ("--direct_runner_bundle_repeat=1",),
+        ("--direct_running_mode=multi_threading", "--direct_num_workers=3"),
+        pytest.param(("--direct_running_mode=multi_processing",), marks=pytest.mark.engine),
+        pytest.param(("--direct_num_workers=2", "--direct_runner_bundle_repeat=1"), marks=pytest.mark.engine),
+    ],
+    ids=" ".join,
+)
+def test_however_it_is_run(
+    archives: Path, tmp_path: Path, convert: Run, reference: dict[str, str], flags: tuple[str, ...]
+) -> None:
+    inputs = [f"--input=train={archives}/train", f"--input=test={archives}/test"]
+    status, _, err = convert(*inputs, *SHARDS, f"--output={tmp_path}/o", *flags)
+    assert (status, err) == (0, "")
+    assert digests(tmp_path / "o") == reference
+
+
+def test_in_any_order_and_from_any_folder(
+    archives: Path, tmp_path: Path, convert: Run, reference: dict[str, str]
+) -> None:
+    moved = []
+    for member in sorted(archives.glob("train/*.gnt"), reverse=True):
+        folder = tmp_path / "elsewhere" / member.stem
+        folder.mkdir(parents=True)
+        shutil.copy(member, folder)
+        moved.append(f"--input=train={folder / member.name}")
+    convert(f"--input=test={archives}/test/*.gnt", *moved, *SHARDS, f"--output={tmp_path}/o")
+    assert digests(tmp_path / "o") == reference
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_from_a_zip_only_the_archive_column_differs(
+    archives: Path, tmp_path: Path, convert: Run, reference: dict[str, str], compression: int
+) -> None:
+    for split in ("train", "test"):
+        members = {f"HWDB/{path.name}": path.read_bytes() for path in archives.glob(f"{split}/*.gnt")}
+        gnt_files.write_zip(tmp_path / f"{split}.zip", members, compression)
+    inputs = [f"--input=train={tmp_path}/train.zip", f"--input=test={tmp_path}/test.zip"]
+    convert(*inputs, *SHARDS, f"--output={tmp_path}/zipped")
+    convert(f"--input=train={archives}/train", f"--input=test={archives}/test", *SHARDS, f"--output={tmp_path}/loose")
+    found = digests(tmp_path / "zipped")
+    assert {n: d for n, d in found.items() if n.endswith("tfrecord")} == {
+        n: d for n, d in reference.items() if n.endswith("tfrecord")
+    }
+    for part in sorted((tmp_path / "zipped/manifest").iterdir()):
+        zipped, loose = pq.read_table(part), pq.read_table(tmp_path / "loose/manifest" / part.name)
+        assert set(zipped["archive"].to_pylist()) <= {"train.zip", "test.zip"}
+        assert zipped.drop(["archive"]) == loose.drop(["archive"])
+        assert zipped["archive"] != loose["archive"]
+
+
+def test_raw_and_png_hold_the_same_images(archives: Path, tmp_path: Path, convert: Run) -> None:
+    import tensorflow as tf
+
+    images: dict[str, dict[bytes, bytes]] = {}
+    for encoding in ("raw", "png"):
+        out = tmp_path / encoding
+        convert(f"--input={archives}/train", f"--image_encoding={encoding}", f"--output={out}")
+        images[encoding] = {}
+        for serialized in tf.data.TFRecordDataset([str(p) for p in out.glob("*.tfrecord")]):
+            feature = tf.train.Example.FromString(serialized.numpy()).features.feature
+            image = feature["image"].bytes_list.value[0]
+            pixels = tf.io.decode_png(image).numpy().tobytes() if encoding == "png" else image
+            images[encoding][feature["sample_id"].bytes_list.value[0]] = pixels
+    assert images["raw"] == images["png"]
+    assert len(images["raw"]) == 3 * 38
