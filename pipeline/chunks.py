@@ -62,18 +62,21 @@ def plan_chunks(member: Member, unpack_folder: str, chunk_bytes: int = CHUNK_BYT
         yield Chunk(member, 0, member.size_bytes, 0)
         return
     begin = first_record = crc = 0
-    data = b""
+    data, stop = b"", chunk_bytes
     with open_member(member) as stream:
         while begin < member.size_bytes:
-            wanted = min(chunk_bytes + gnt.LOOKAHEAD_BYTES, member.size_bytes - begin) - len(data)
+            wanted = max(0, min(stop + gnt.LOOKAHEAD_BYTES, member.size_bytes - begin) - len(data))
             fresh = read_exactly(stream, wanted, member)
             crc = zlib.crc32(fresh, crc)
             data += fresh
-            records = gnt.walk(data, stop=chunk_bytes, last=begin + len(data) == member.size_bytes)
-            count, size = _cut(records, is_last=begin + records.end == member.size_bytes)
+            records = gnt.walk(data, stop=stop, last=begin + len(data) == member.size_bytes)
+            count, size = _cut(data, records, is_last=begin + records.end == member.size_bytes)
+            if not count:
+                stop *= 2
+                continue
             chunk = Chunk(member, begin, begin + size, first_record)
             yield chunk if member.random_access else _unpack(chunk, data[:size], unpack_folder)
-            begin, first_record, data = begin + size, first_record + count, data[size:]
+            begin, first_record, data, stop = begin + size, first_record + count, data[size:], chunk_bytes
     _check_crc(member, crc)
 
 
@@ -95,14 +98,20 @@ def _read_at(stream: BinaryIO, chunk: Chunk) -> bytes:
     return read_exactly(stream, chunk.size_bytes, chunk.member)
 
 
-def _cut(records: gnt.Records, *, is_last: bool) -> tuple[int, int]:
-    """How many of the walked records make the next chunk, and their length in bytes."""
-    cuts = gnt.clean_cuts(records)
-    if is_last or not len(cuts):
-        # Without a clean place all that was walked is damaged, and its end is where the walk found a way on.
+def _cut(data: bytes, records: gnt.Records, *, is_last: bool) -> tuple[int, int]:
+    """How many of the walked records make the next chunk, and their length in bytes; (0, 0) if more must be walked."""
+    if is_last:
         return len(records), records.end
-    last = int(cuts[-1])
-    return last, int(records.offset[last])
+    cuts = gnt.clean_cuts(records)
+    if len(cuts):
+        last = int(cuts[-1])
+        return last, int(records.offset[last])
+    # Damage all over. Where the last record ends isn't certain yet, so the chunk ends before it; and its walk, which
+    # won't see what follows, has the last word on how many records that is.
+    if len(records) == 1:
+        return 0, 0
+    size = int(records.offset[-1])
+    return len(gnt.walk(data[:size])), size
 
 
 def _unpack(chunk: Chunk, data: bytes, folder: str) -> Chunk:

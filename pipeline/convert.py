@@ -6,12 +6,18 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from pipeline.errors import EXIT_USER_ERROR, UserError, user_error_in
 from pipeline.options import Arguments, parse_arguments
 
+if TYPE_CHECKING:
+    from pipeline.job import Conversion
+
+EXIT_WORKER_LOST = 1
 EXIT_INTERRUPTED = 130
+_RESUMES = "the same command goes on from where it stopped"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,48 +28,66 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"pipeline.convert: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
-        print("pipeline.convert: interrupted; the same command goes on from where it stopped", file=sys.stderr)
+        print(f"pipeline.convert: interrupted; {_RESUMES}", file=sys.stderr)
         return EXIT_INTERRUPTED
     return 0
 
 
 def convert(arguments: Arguments) -> None:
     """One conversion, from the inputs to the card. Raises UserError for what the user can mend."""
-    _quieten_beam()
-    # Beam takes seconds to import: --help and a misspelt flag needn't wait for it.
-    import apache_beam as beam
+    # Imports stand where they are needed: --help and a misspelt flag don't wait for Arrow, nor a bad input for Beam.
     from rich.console import Console
 
-    from pipeline import storage, transforms
+    from pipeline import storage
     from pipeline.lock import locked
     from pipeline.plan import plan_conversion
     from pipeline.progress import Meter, shown
-    from pipeline.runners import make_runner
     from pipeline.summary import print_summary
-    from pipeline.watchdog import watching
     from schemas.dataset import CARD, parse_card
 
     started = time.monotonic()
     job = plan_conversion(arguments)
-    source_bytes = sum(member.size_bytes for member in job.members)
-    runner, options = make_runner(arguments.runner, arguments.beam, source_bytes)
     console = Console(soft_wrap=True)
-    pipeline = beam.Pipeline(runner=runner, options=options)
-    transforms.convert(pipeline, job)
     with locked(job.staging, job.output) as release:
-        meter = Meter(job.staging, source_bytes, sum(job.config.num_shards.values()))
-        try:
-            with shown(meter, console), watching(release):
-                pipeline.run().wait_until_finish()
-        except Exception as error:
-            message = user_error_in(f"{type(error).__name__}: {error}")
-            if message is None:
-                raise
-            raise UserError(message) from error
+        meter = Meter(job.staging, job.source_bytes, sum(job.config.num_shards.values()))
+        with shown(meter, console):
+            _run(arguments, job, release)
         if not arguments.keep_staging:
             storage.delete_folder(job.staging)
     card = parse_card(storage.read_bytes(storage.join(job.output, CARD)).decode(), job.output)
     print_summary(card, job.output, time.monotonic() - started, console)
+
+
+def _run(arguments: Arguments, job: Conversion, release: Callable[[], None]) -> None:
+    """Runs the job on its engine. Raises UserError for what the user can mend, wherever it was raised."""
+    from pipeline import prefork
+    from pipeline.direct import is_direct, plan_local
+
+    local = plan_local(arguments.beam, job.source_bytes)
+    if is_direct(arguments.runner) and local.mode == "multi_processing":
+        prefork.start()
+    _quieten_beam()
+    import apache_beam as beam
+
+    from pipeline import transforms
+    from pipeline.runners import make_runner
+
+    def end(how: str) -> None:
+        """Beam's driver would wait for the lost worker forever."""
+        print(f"pipeline.convert: {how}; {_RESUMES}", file=sys.stderr, flush=True)
+        release()
+        os._exit(EXIT_WORKER_LOST)
+
+    runner, options = make_runner(arguments.runner, arguments.beam, local, end)
+    pipeline = beam.Pipeline(runner=runner, options=options)
+    transforms.convert(pipeline, job)
+    try:
+        pipeline.run().wait_until_finish()
+    except Exception as error:
+        message = user_error_in(f"{type(error).__name__}: {error}")
+        if message is None:
+            raise
+        raise UserError(message) from error
 
 
 def _quieten_beam() -> None:

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from functools import lru_cache
 
 import cv2
 import google_crc32c
 import numpy as np
 
-from schemas.example import FEATURES, IMAGE, LABEL, SAMPLE_ID, ImageEncoding
+from schemas.classes import TAG_CODES
+from schemas.example import IMAGE, LABEL, SAMPLE_ID, ImageEncoding
 
 FRAME_HEADER_BYTES = 12  # uint64 LE length, uint32 LE masked CRC-32C of the length
 FRAME_FOOTER_BYTES = 4  # uint32 LE masked CRC-32C of the Example
+_LENGTHS = 1 << 14  # distinct lengths worth remembering: raw images have one, PNG some thousand
 _PNG_FAST = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
 
 
@@ -32,15 +35,10 @@ def encode_png(image: np.ndarray) -> bytes:
 
 def encode_example(image: bytes, label: int, sample_id: bytes) -> bytes:
     """The serialised tf.train.Example of one sample."""
-    label_field = _varint(label)
-    # Feature.bytes_list is field 1, Feature.int64_list field 3 (its values packed); BytesList.value is field 1.
-    features = {
-        IMAGE: b"\x0a" + _delimited(b"\x0a" + _delimited(image)),
-        LABEL: b"\x1a" + _delimited(b"\x0a" + _delimited(label_field)),
-        SAMPLE_ID: b"\x0a" + _delimited(b"\x0a" + _delimited(sample_id)),
-    }
-    entries = b"".join(_map_entry(feature.name.encode(), features[feature.name]) for feature in FEATURES)
-    return b"\x0a" + _delimited(entries)
+    image_head, id_head = _bytes_entry_head(IMAGE, len(image)), _bytes_entry_head(SAMPLE_ID, len(sample_id))
+    label_entry = _label_entry(label)
+    size = len(image_head) + len(image) + len(label_entry) + len(id_head) + len(sample_id)
+    return b"".join((_example_head(size), image_head, image, label_entry, id_head, sample_id))
 
 
 def frame_example(example: bytes) -> tuple[bytes, int]:
@@ -49,6 +47,7 @@ def frame_example(example: bytes) -> tuple[bytes, int]:
     return frame_header(len(example)) + example + _masked(crc), crc
 
 
+@lru_cache(maxsize=_LENGTHS)
 def frame_header(example_bytes: int) -> bytes:
     length = struct.pack("<Q", example_bytes)
     return length + _masked(google_crc32c.value(length))
@@ -59,12 +58,37 @@ def _masked(crc: int) -> bytes:
     return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
-def _map_entry(key: bytes, feature: bytes) -> bytes:
-    return b"\x0a" + _delimited(b"\x0a" + _delimited(key) + b"\x12" + _delimited(feature))
+# A feature is an entry of the map Features.feature (field 1): its name is field 1, its value field 2. In a value,
+# Feature.bytes_list is field 1 and Feature.int64_list field 3; both hold their values, the ints packed, in field 1.
+# What comes before a value depends on its length alone, and lengths repeat.
 
 
-def _delimited(content: bytes) -> bytes:
-    return _varint(len(content)) + content
+@lru_cache(maxsize=_LENGTHS)
+def _bytes_entry_head(name: str, length: int) -> bytes:
+    """All of a bytes feature's map entry but the value itself, which ends it."""
+    bytes_list = b"\x0a" + _varint(length)
+    value = b"\x0a" + _varint(len(bytes_list) + length) + bytes_list
+    return _entry_head(name, value, len(value) + length)
+
+
+@lru_cache(maxsize=TAG_CODES)
+def _label_entry(label: int) -> bytes:
+    packed = _varint(label)
+    int64_list = b"\x0a" + _varint(len(packed)) + packed
+    value = b"\x1a" + _varint(len(int64_list)) + int64_list
+    return _entry_head(LABEL, value, len(value))
+
+
+def _entry_head(name: str, value: bytes, value_bytes: int) -> bytes:
+    """A map entry up to the end of `value`, which is the beginning of `value_bytes` bytes."""
+    key = b"\x0a" + _varint(len(name)) + name.encode()
+    head = key + b"\x12" + _varint(value_bytes)
+    return b"\x0a" + _varint(len(head) + value_bytes) + head + value
+
+
+@lru_cache(maxsize=_LENGTHS)
+def _example_head(entries_bytes: int) -> bytes:
+    return b"\x0a" + _varint(entries_bytes)
 
 
 def _varint(value: int) -> bytes:

@@ -8,6 +8,7 @@ could hide everything behind it: after one, the walk looks for the next place wh
 from __future__ import annotations
 
 import struct
+from array import array
 from dataclasses import dataclass
 from functools import cache
 
@@ -20,11 +21,13 @@ HEADER_BYTES = 10
 MAX_RECORD_BYTES = 4 << 20  # 4 MiB, 2,048 × 2,048 pixels: 30 times the largest character known
 CHAIN_LENGTH = 3
 """Good headers in a row that make a place in damaged bytes a record's beginning; fewer do where the member ends."""
-LOOKAHEAD_BYTES = (CHAIN_LENGTH + 1) * MAX_RECORD_BYTES
+MAX_DAMAGE_BYTES = 16 << 20  # 16 MiB: longer damage is several rejects, so that a chunk's memory has a bound
+LOOKAHEAD_BYTES = MAX_DAMAGE_BYTES + CHAIN_LENGTH * MAX_RECORD_BYTES + HEADER_BYTES
+"""How far behind its beginning a record's end is decided."""
 
 SOUND = ""
 _HEADER = struct.Struct("<IHHH")
-_SCAN_BYTES = 64 << 10  # the first stretch searched after a broken header; it grows from there
+_FIRST_SCAN_BYTES, _MOST_SCAN_BYTES = 4 << 10, 256 << 10  # the stretches searched for a header, each twice the last
 
 
 @dataclass(frozen=True)
@@ -57,12 +60,12 @@ def walk(data: bytes | memoryview, *, stop: int | None = None, last: bool = True
     """The records that begin before byte `stop` (default: the end) of `data`.
 
     `last` says that the member ends where `data` does. Otherwise `data` must reach LOOKAHEAD_BYTES beyond `stop`, so
-    that every record which begins before `stop` is whole and what follows it can be seen.
+    that where each record ends can be seen; but for the last one, into which a broken header behind `stop` may cut.
     """
     end = len(data)
     stop = end if stop is None else min(stop, end)
     unpack = _HEADER.unpack_from
-    begins: list[int] = []
+    begins = array("q")
     faults: dict[int, str] = {}
     offset = 0
     while offset < stop:
@@ -74,37 +77,52 @@ def walk(data: bytes | memoryview, *, stop: int | None = None, last: bool = True
                     faults[len(begins) - 1] = EMPTY_BITMAP
                 offset += size
                 continue
-        faults[len(begins) - 1] = _fault(data, offset)
-        offset = _next_beginning(data, offset, last)
+        broken = len(begins) - 1
+        follows_sound = broken > 0 and broken - 1 not in faults
+        search_from = begins[-2] + HEADER_BYTES if follows_sound else offset + 1
+        beginning = _next_beginning(data, offset, search_from, last)
+        if beginning < offset:
+            # The record before lost some of its bytes, and its header reaches into the next one.
+            begins.pop()
+            faults[broken - 1] = TRUNCATED
+        else:
+            faults[broken] = _fault(data, offset)
+        offset = beginning
     return _records(data, begins, offset, faults)
 
 
 def clean_cuts(records: Records) -> np.ndarray:
     """Indices at which `records` may be cut in two so that walking each part alone finds the same records.
 
-    A cut is clean where CHAIN_LENGTH sound records follow: whatever the walk looked for behind a broken header before
-    the cut, it had found by then. int64 [k], ascending, each > 0.
+    A cut is clean where CHAIN_LENGTH good headers follow: whatever the walk looked for behind a broken header before
+    the cut, it had found by then. Nothing before it may need the bytes behind it: not a reject shorter than a header,
+    nor a header that reaches across. int64 [k], ascending, each > 0.
     """
-    n = len(records)
-    sound = np.fromiter((not fault for fault in records.fault), bool, n)
-    if n <= CHAIN_LENGTH:
+    if len(records) <= CHAIN_LENGTH:
         return np.empty(0, np.int64)
-    follows = np.lib.stride_tricks.sliding_window_view(sound, CHAIN_LENGTH).all(axis=1)
-    cuts = np.flatnonzero(follows)
-    return cuts[cuts > 0]
+    sound = np.fromiter((not fault for fault in records.fault), bool, len(records))
+    good = sound & _known_tags()[records.tag_code]
+    follows = np.logical_and.reduce(np.lib.stride_tricks.sliding_window_view(good, CHAIN_LENGTH), axis=1)
+    cuts = 1 + np.flatnonzero(follows[1:])
+    truncated = np.fromiter((fault == TRUNCATED for fault in records.fault), bool, len(records))
+    needed = records.offset + HEADER_BYTES
+    needed[truncated] += records.width[truncated].astype(np.int64) * records.height[truncated]
+    return cuts[np.maximum.accumulate(needed)[cuts - 1] <= records.offset[cuts]]
 
 
-def _records(data: bytes | memoryview, begins: list[int], end: int, faults: dict[int, str]) -> Records:
+def _records(data: bytes | memoryview, begins: array[int], end: int, faults: dict[int, str]) -> Records:
     offset = np.array(begins, np.int64)
     size = np.diff(offset, append=end)
     octets = np.frombuffer(data, np.uint8)
     whole = offset + HEADER_BYTES <= len(octets)
-    header = np.zeros((len(offset), HEADER_BYTES), np.int32)
-    header[whole] = octets[offset[whole, None] + np.arange(HEADER_BYTES)]
-    tag_code = np.where(whole, header[:, 4] << 8 | header[:, 5], -1)
-    width = np.where(whole, header[:, 6] | header[:, 7] << 8, -1)
-    height = np.where(whole, header[:, 8] | header[:, 9] << 8, -1)
-    return Records(offset, size, tag_code, width, height, [faults.get(i, SOUND) for i in range(len(offset))])
+
+    def field(high: int, low: int) -> np.ndarray:
+        value = np.full(len(offset), -1, np.int32)
+        value[whole] = octets[offset[whole] + high].astype(np.int32) << 8 | octets[offset[whole] + low]
+        return value
+
+    reasons = [faults.get(i, SOUND) for i in range(len(offset))]
+    return Records(offset, size, tag_code=field(4, 5), width=field(7, 6), height=field(9, 8), fault=reasons)
 
 
 def _fault(data: bytes | memoryview, offset: int) -> str:
@@ -116,51 +134,59 @@ def _fault(data: bytes | memoryview, offset: int) -> str:
     return OVERSIZED if size > MAX_RECORD_BYTES else TRUNCATED
 
 
-def _next_beginning(data: bytes | memoryview, offset: int, last: bool) -> int:
-    """Where the record after the broken one at `offset` begins: the end of `data` if nothing there looks like one."""
+def _next_beginning(data: bytes | memoryview, offset: int, search_from: int, last: bool) -> int:
+    """Where the record after the broken one at `offset` begins.
+
+    The search starts at `search_from`, which may lie in the record before. Without a find it is MAX_DAMAGE_BYTES
+    behind `offset`, or the end of `data`.
+    """
     end = len(data)
     if offset + HEADER_BYTES <= end:
         size, _, width, height = _HEADER.unpack_from(data, offset)
-        # Most often one of the two lengths in a header is still true.
-        for beginning in (offset + size, offset + HEADER_BYTES + width * height):
-            if beginning > offset + HEADER_BYTES and _chain_begins(data, beginning, last):
-                return beginning
+        # Most often one of the two lengths in a header is still true; a good header there is no accident.
+        for length in sorted((size, HEADER_BYTES + width * height)):
+            if HEADER_BYTES < length <= MAX_RECORD_BYTES and _chain_begins(data, offset + length, 1, last):
+                return offset + length
     octets = np.frombuffer(data, np.uint8)
-    begin, stretch = offset + 1, _SCAN_BYTES
-    while begin + HEADER_BYTES <= end:
-        for candidate in _consistent_headers(octets[begin : begin + stretch + HEADER_BYTES - 1]):
-            if _chain_begins(data, begin + int(candidate), last):
-                return begin + int(candidate)
-        begin += stretch
-        stretch = min(2 * stretch, 1 << 20)
-    return end
+    limit = min(offset + MAX_DAMAGE_BYTES, end)
+    begin, stretch = search_from, _FIRST_SCAN_BYTES
+    while begin < limit:
+        stop = min(begin + stretch, limit)
+        for candidate in _consistent_headers(octets[begin : stop + HEADER_BYTES - 1]).tolist():
+            if _chain_begins(data, begin + candidate, CHAIN_LENGTH, last):
+                return begin + candidate
+        begin = stop
+        stretch = min(2 * stretch, _MOST_SCAN_BYTES)
+    return limit
 
 
 def _consistent_headers(octets: np.ndarray) -> np.ndarray:
-    """Offsets in `octets` (uint8 [n]) where size, width and height agree and a known tag stands. int64 [k], ascending."""
-    n = len(octets) - HEADER_BYTES + 1
+    """Offsets in `octets` (uint8 [n]) where size, width and height agree and a known tag stands: int64 [k]."""
+    n = max(0, len(octets) - HEADER_BYTES + 1)
     # The size's high byte is 0 and the next one small in every record we accept; pixels are seldom 0.
-    candidates = np.flatnonzero((octets[3 : n + 3] == 0) & (octets[2 : n + 2] <= MAX_RECORD_BYTES >> 16))
-    header = octets[candidates[:, None] + np.arange(HEADER_BYTES)].astype(np.int64)
-    size = header[:, 0] | header[:, 1] << 8 | header[:, 2] << 16
-    area = (header[:, 6] | header[:, 7] << 8) * (header[:, 8] | header[:, 9] << 8)
-    tag_code = header[:, 4] << 8 | header[:, 5]
-    good = (area > 0) & (size == HEADER_BYTES + area) & (size <= MAX_RECORD_BYTES) & _known_tags()[tag_code]
-    return candidates[good]
+    at = np.flatnonzero((octets[3 : n + 3] == 0) & (octets[2 : n + 2] <= MAX_RECORD_BYTES >> 16))
+
+    def number(*places: int) -> np.ndarray:
+        return np.add.reduce([octets[at + place].astype(np.int64) << 8 * i for i, place in enumerate(places)])
+
+    at = at[number(0, 1, 2) > HEADER_BYTES]  # long runs of 0 end here, before they cost memory
+    at = at[number(0, 1, 2) == HEADER_BYTES + number(6, 7) * number(8, 9)]
+    return at[(number(0, 1, 2) <= MAX_RECORD_BYTES) & _known_tags()[number(5, 4)]]
 
 
-def _chain_begins(data: bytes | memoryview, offset: int, last: bool) -> bool:
-    """Whether CHAIN_LENGTH good headers stand in a row from `offset`, or fewer that end exactly with the member."""
+def _chain_begins(data: bytes | memoryview, offset: int, length: int, last: bool) -> bool:
+    """Whether `length` good headers stand in a row from `offset`, or fewer that end exactly with the member."""
     end = len(data)
-    for _ in range(CHAIN_LENGTH):
+    for link in range(length):
         if offset == end:
             return last
         if offset + HEADER_BYTES > end:
             return False
         size, tag, width, height = _HEADER.unpack_from(data, offset)
-        if size != HEADER_BYTES + width * height or size == HEADER_BYTES or size > MAX_RECORD_BYTES:
+        if size != HEADER_BYTES + width * height or size > MAX_RECORD_BYTES or offset + size > end:
             return False
-        if not _known_tags()[(tag & 0xFF) << 8 | tag >> 8] or offset + size > end:
+        # An empty bitmap is a good link, but so short that damage can look like one.
+        if not _known_tags()[(tag & 0xFF) << 8 | tag >> 8] or (size == HEADER_BYTES and link == 0):
             return False
         offset += size
     return True

@@ -9,9 +9,9 @@ from pipeline import storage
 from pipeline.archives import Member, list_members, parse_input
 from pipeline.config import ConvertConfig
 from pipeline.errors import UserError
+from pipeline.job import Conversion
 from pipeline.options import Arguments
 from pipeline.preprocess import PreprocessConfig
-from pipeline.transforms import Conversion
 from schemas.classes import ClassList, ClassListError, default_classes, parse_classes
 from schemas.dataset import CARD, SPLITS, STAGING_FOLDER
 

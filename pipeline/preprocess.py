@@ -8,6 +8,7 @@ processor it was made on.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Literal, NamedTuple
 
 import cv2
@@ -146,10 +147,14 @@ def darkest_and_lightest(grey: np.ndarray) -> tuple[int, int]:
 
 def normalize(grey: np.ndarray, darkest: int, lightest: int) -> np.ndarray:
     """Stretches the levels from `darkest` … `lightest` to 0 … 255, rounded to the nearest."""
-    levels = np.arange(256, dtype=np.int32)
+    return cv2.LUT(grey, _stretched_levels(darkest, lightest))
+
+
+@cache
+def _stretched_levels(darkest: int, lightest: int) -> np.ndarray:
     span = lightest - darkest
-    stretched = (2 * 255 * (levels - darkest) + span) // (2 * span)
-    return cv2.LUT(grey, np.clip(stretched, 0, 255).astype(np.uint8))
+    stretched = (2 * 255 * (np.arange(256) - darkest) + span) // (2 * span)
+    return np.clip(stretched, 0, 255).astype(np.uint8)
 
 
 def binarize(grey: np.ndarray) -> np.ndarray:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 
 import apache_beam as beam
 from apache_beam import pvalue
@@ -13,23 +12,13 @@ from pipeline.archives import Member
 from pipeline.chunks import Chunk, plan_chunks
 from pipeline.config import ConvertConfig
 from pipeline.convert_chunk import convert_chunk
+from pipeline.job import Conversion
 from pipeline.shards import ShardReceipt, write_shard
 from pipeline.staging import ChunkReceipt, StagedBatch
 
 ShardKey = tuple[str, int]
 """(split, shard)"""
 _RECEIPT = "receipt"
-
-
-@dataclass(frozen=True)
-class Conversion:
-    """One whole job: what goes in, what to make of it, where it goes."""
-
-    members: Sequence[Member]
-    config: ConvertConfig
-    output: str
-    staging: str
-    max_reject_fraction: float
 
 
 def convert(root: beam.Pipeline, job: Conversion) -> None:
