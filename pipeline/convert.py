@@ -47,19 +47,20 @@ def convert(arguments: Arguments) -> None:
 
     started = time.monotonic()
     job = plan_conversion(arguments)
+    run = _prepare(arguments, job)
     console = Console(soft_wrap=True)
-    with locked(job.staging, job.output) as release:
+    with locked(job.staging, job.output):
         meter = Meter(job.staging, job.source_bytes, sum(job.config.num_shards.values()))
         with shown(meter, console):
-            _run(arguments, job, release)
+            run()
         if not arguments.keep_staging:
             storage.delete_folder(job.staging)
     card = parse_card(storage.read_bytes(storage.join(job.output, CARD)).decode(), job.output)
     print_summary(card, job.output, time.monotonic() - started, console)
 
 
-def _run(arguments: Arguments, job: Conversion, release: Callable[[], None]) -> None:
-    """Runs the job on its engine. Raises UserError for what the user can mend, wherever it was raised."""
+def _prepare(arguments: Arguments, job: Conversion) -> Callable[[], None]:
+    """What runs the job on its engine. Raises UserError for Beam's flags where they make no sense."""
     from pipeline import prefork
     from pipeline.direct import is_direct, plan_local
 
@@ -70,24 +71,29 @@ def _run(arguments: Arguments, job: Conversion, release: Callable[[], None]) -> 
     import apache_beam as beam
 
     from pipeline import transforms
+    from pipeline.lock import unlock
     from pipeline.runners import make_runner
 
     def end(how: str) -> None:
         """Beam's driver would wait for the lost worker forever."""
         print(f"pipeline.convert: {how}; {_RESUMES}", file=sys.stderr, flush=True)
-        release()
+        unlock(job.staging)
         os._exit(EXIT_WORKER_LOST)
 
     runner, options = make_runner(arguments.runner, arguments.beam, local, end)
     pipeline = beam.Pipeline(runner=runner, options=options)
     transforms.convert(pipeline, job)
-    try:
-        pipeline.run().wait_until_finish()
-    except Exception as error:
-        message = user_error_in(f"{type(error).__name__}: {error}")
-        if message is None:
-            raise
-        raise UserError(message) from error
+
+    def run() -> None:
+        try:
+            pipeline.run().wait_until_finish()
+        except Exception as error:
+            message = user_error_in(f"{type(error).__name__}: {error}")
+            if message is None:
+                raise
+            raise UserError(message) from error
+
+    return run
 
 
 def _quieten_beam() -> None:

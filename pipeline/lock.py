@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import psutil
 
@@ -17,8 +17,8 @@ _LOCK = "lock.json"
 
 
 @contextlib.contextmanager
-def locked(staging_folder: str, output: str) -> Iterator[Callable[[], None]]:
-    """Holds the folder while the block runs; yields what lets go of it at once.
+def locked(staging_folder: str, output: str) -> Iterator[None]:
+    """Holds the folder while the block runs.
 
     Raises UserError, naming the holder, where another conversion is at work in the folder.
     A lock whose process has ended is taken over. On an object store nothing can be created exclusively, so two that
@@ -36,15 +36,16 @@ def locked(staging_folder: str, output: str) -> Iterator[Callable[[], None]]:
         storage.write_bytes(path, json.dumps(_me()).encode())
         if _read(path) != _me():
             raise UserError(f"{output}: another conversion into this folder began at the same moment; start one again")
-
-    def release() -> None:
-        with contextlib.suppress(OSError):
-            storage.delete([path])
-
     try:
-        yield release
+        yield
     finally:
-        release()
+        unlock(staging_folder)
+
+
+def unlock(staging_folder: str) -> None:
+    """Lets go of a folder this process holds."""
+    with contextlib.suppress(OSError):
+        storage.delete([storage.join(staging_folder, _LOCK)])
 
 
 def _holder(path: str) -> dict[str, object] | None:
