@@ -7,6 +7,7 @@ waits forever for a worker that was killed.
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import signal
 import threading
@@ -65,6 +66,8 @@ class _ForkedWorkerHandler(GrpcWorkerHandler):
     def _watch(self) -> None:
         self._process.join()
         if not self._stopping and self._process.exitcode:
+            for other in multiprocessing.active_children():
+                other.kill()
             self.lost(_explain(self._process.exitcode))
 
 
@@ -72,9 +75,17 @@ def _work(environment: dict[str, str]) -> None:
     """A worker's whole life. What goes wrong in it reaches the driver as an exception, so its log is silent."""
     logging.disable(logging.CRITICAL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver hears it too, and ends its workers
+    threading.excepthook = _ignore
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
-    _, harness, _ = sdk_worker_main.create_harness(environment)
-    harness.run()
+    try:
+        _, harness, _ = sdk_worker_main.create_harness(environment)
+        harness.run()
+    except Exception:
+        os._exit(1)  # the driver is gone, or sees this
+
+
+def _ignore(_: threading.ExceptHookArgs) -> None:
+    pass
 
 
 def _end_with_parent(parent: int) -> None:

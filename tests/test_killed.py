@@ -1,0 +1,129 @@
+"""A conversion that is killed, wherever it stood, ends with the same bytes when the same command runs again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import gnt_files
+import psutil
+import pytest
+
+from schemas.dataset import CARD, STAGING_FOLDER
+
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
+MEMBERS, RECORDS = 48, 250
+KILLS = int(os.environ.get("HWDB_KILLS", "25"))
+
+
+@pytest.fixture(scope="module")
+def members(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("members")
+    data = gnt_files.member(gnt_files.records_of("啊阿埃挨哎唉哀皑癌硷" * (RECORDS // 10)))
+    for writer in range(MEMBERS):
+        (folder / f"{1001 + writer}-c.gnt").write_bytes(data)
+    return folder
+
+
+def command(members: Path, output: Path) -> list[str]:
+    flags = ["--num_shards=train=6", "--direct_num_workers=2", "--keep_staging"]
+    return [sys.executable, "-m", "pipeline.convert", f"--input={members}", f"--output={output}", *flags]
+
+
+def start(members: Path, output: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command(members, output), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def digests(output: Path) -> dict[str, str]:
+    files = [path for path in output.rglob("*") if path.is_file() and STAGING_FOLDER not in path.parts]
+    return {str(path.relative_to(output)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def committed(output: Path) -> dict[str, int]:
+    """Staged chunks and shards that an earlier run finished: name -> when."""
+    receipts = (output / STAGING_FOLDER).glob("*.json")
+    return {path.name: path.stat().st_mtime_ns for path in receipts if path.name != "lock.json"}
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The forked workers: children of the one process whose command names the fork server."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    parents = {child.ppid() for child in children} - {process.pid}
+    return [child for child in children if child.ppid() in parents]
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_bytes(members: Path, tmp_path: Path) -> None:
+    began = time.monotonic()
+    undisturbed = subprocess.run(command(members, tmp_path / "undisturbed"), capture_output=True, text=True, check=True)
+    took = time.monotonic() - began
+    assert undisturbed.stderr == ""
+    expected = digests(tmp_path / "undisturbed")
+    moments = random.Random(7)
+    output, kills, repeated, rounds = tmp_path / "killed-0", 0, [], 0
+    while kills < KILLS:
+        process = start(members, output)
+        time.sleep(moments.uniform(0.3, 1.0) * took)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            kills += 1
+            for child in psutil.Process().children(recursive=True):
+                child.wait(20)
+        process.communicate()
+        before = committed(output)
+        staged = {path.name for path in (output / STAGING_FOLDER).glob("chunk-*.arrow*") if path.suffix != ".json"}
+        repeated.append(len([name for name in staged if f"{name}.json" not in before]))
+        if (output / CARD).exists():
+            assert digests(output) == expected
+            rounds += 1
+            output = tmp_path / f"killed-{rounds}"
+            continue
+        if kills == KILLS:
+            subprocess.run(command(members, output), capture_output=True, check=True)
+            after = committed(output)
+            assert {name: after[name] for name in before} == before, "finished pieces were made again"
+            assert digests(output) == expected
+    print(f"{kills} kills, {rounds + 1} conversions; chunks begun but not finished at a kill: at most {max(repeated)}")
+    assert max(repeated) <= 2
+
+
+def test_a_killed_worker_ends_the_command_with_one_line(members: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    process = start(members, output)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (committed(output) and workers_of(process)):
+        time.sleep(0.02)
+    killed = time.monotonic()
+    workers_of(process)[0].send_signal(signal.SIGKILL)
+    out, err = process.communicate(timeout=30)
+    assert time.monotonic() - killed < 30
+    assert process.returncode == 1, (out, err)
+    assert err.count("\n") == 1, err
+    assert "a worker process was killed by SIGKILL" in err
+    assert "the same command goes on from where it stopped" in err
+    before = committed(output)
+    assert before
+    again = subprocess.run(command(members, output), capture_output=True, text=True, check=True)
+    assert again.stderr == ""
+    after = committed(output)
+    assert {name: after[name] for name in before} == before
+
+
+def test_an_interrupted_command_leaves_no_process(members: Path, tmp_path: Path) -> None:
+    process = start(members, tmp_path / "out")
+    while not committed(tmp_path / "out"):
+        time.sleep(0.02)
+    family = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err.count("\n")) == (130, 1), err
+    assert "interrupted; the same command goes on" in err
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert not alive
