@@ -10,13 +10,11 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
-from pipeline import storage
+from pipeline import storage, zips
 from pipeline.errors import UserError, printable
 from schemas.dataset import SPLITS
-
-_ZIP_LOCAL_HEADER = struct.Struct("<4s22sHH")  # signature, what the directory says too, name and extra lengths
 
 
 @dataclass(frozen=True)
@@ -34,8 +32,10 @@ class Member:
     """Changes when the content does: the file's modification time, or the zip entry's CRC-32."""
     zip_entry: int | None = None
     """Its position in a zip's directory; None if the file itself is the .gnt."""
-    data_offset: int | None = 0
-    """Where its bytes begin in the file; None if they are compressed there."""
+    data_offset: int = 0
+    """Where its bytes begin in the file."""
+    deflated_bytes: int | None = None
+    """How many bytes they fill there deflated; None if they lie there as they are."""
 
     @property
     def archive(self) -> str:
@@ -48,7 +48,7 @@ class Member:
 
     @property
     def random_access(self) -> bool:
-        return self.data_offset is not None
+        return self.deflated_bytes is None
 
     def __str__(self) -> str:
         return self.location if self.zip_entry is None else f"{self.location}, {self.name}"
@@ -128,14 +128,18 @@ def _members_of(one: Input) -> list[Member]:
     members: list[Member] = []
     for file in files:
         name = storage.base_name(file.path)
-        if name.startswith("._") or "/__MACOSX/" in file.path:
+        suffix = name.lower().rpartition(".")[2]
+        if name.startswith("._") or "/__MACOSX/" in file.path or suffix not in ("gnt", "zip", "alz"):
             continue  # what macOS adds beside a file is no handwriting
-        if name.lower().endswith(".gnt"):
+        if suffix == "alz":
+            raise zips.alz_error(file.path)
+        special = storage.special_kind(file.path)
+        if special:  # reading one could wait forever
+            raise UserError(f"{file.path}: expected a file, found {special}; remove it, or name the files beside it")
+        if suffix == "gnt":
             members.append(Member(one.split, file.path, printable(name), file.size_bytes, file.version))
-        elif name.lower().endswith(".zip"):
+        else:
             members.extend(_zip_members(one.split, file))
-        elif name.lower().endswith(".alz"):
-            raise _alz_error(file.path)
     if not members:
         found = f"{len(files)} other files" if files else "nothing"
         raise UserError(
@@ -145,77 +149,43 @@ def _members_of(one: Input) -> list[Member]:
     return members
 
 
-def _alz_error(where: str) -> UserError:
-    return UserError(
-        f"{where}: expected .gnt files, found an .alz archive, as some copies of HWDB1.1 hold; "
-        "unpack it with unalz and name the folder it fills"
-    )
-
-
 def _zip_members(split: str, file: storage.StoredFile) -> list[Member]:
-    members = []
-    with _explained_zip(file.path), storage.open_read(file.path) as stream, zipfile.ZipFile(stream) as archive:
-        entries = archive.infolist()
-        for index, entry in enumerate(entries):
-            name = storage.base_name(entry.filename)
-            if entry.is_dir() or name.startswith("._") or entry.filename.startswith("__MACOSX/"):
-                continue
-            if name.lower().endswith(".alz"):
-                raise _alz_error(f"{file.path}, {name}")
-            if not name.lower().endswith(".gnt"):
-                continue
-            if entry.flag_bits & 0x1:
-                raise UserError(
-                    f"{file.path}, {name}: expected plain data, found it encrypted; unpack it and name that"
-                )
-            stored = entry.compress_type == zipfile.ZIP_STORED
-            members.append(
-                Member(
-                    split=split,
-                    location=file.path,
-                    name=printable(name),
-                    size_bytes=entry.file_size,
-                    version=f"{entry.CRC:08x}",
-                    zip_entry=index,
-                    data_offset=_stored_data_offset(stream, entry) if stored else None,
-                )
-            )
-    if not members:
-        raise UserError(
-            f"{file.path}: expected .gnt files in the zip, found {len(entries)} others; is this the right archive?"
+    with _explained_zip(file.path), storage.open_read(file.path) as stream:
+        entries = zips.list_entries(file.path, stream)
+    return [
+        Member(
+            split=split,
+            location=file.path,
+            name=printable(entry.name),
+            size_bytes=entry.size_bytes,
+            version=f"{entry.crc:08x}",
+            zip_entry=entry.index,
+            data_offset=entry.data_offset,
+            deflated_bytes=entry.data_bytes if entry.is_deflated else None,
         )
-    return members
-
-
-def _stored_data_offset(stream: BinaryIO, entry: zipfile.ZipInfo) -> int:
-    stream.seek(entry.header_offset)
-    signature, _, name_bytes, extra_bytes = _ZIP_LOCAL_HEADER.unpack(stream.read(_ZIP_LOCAL_HEADER.size))
-    if signature != b"PK\x03\x04":
-        raise zipfile.BadZipFile(f"no header at byte {entry.header_offset:,}")
-    return entry.header_offset + _ZIP_LOCAL_HEADER.size + int(name_bytes) + int(extra_bytes)
+        for entry in entries
+    ]
 
 
 @contextlib.contextmanager
 def open_member(member: Member) -> Iterator[BinaryIO]:
-    """The member's bytes as a stream, from its first byte; `seek` is quick only where it has random access."""
+    """The member's bytes as a stream, from its first byte; it can `seek` only where it has random access."""
     with _explained_zip(member.location), storage.open_read(member.location) as stream:
-        if member.data_offset is not None:
-            stream.seek(member.data_offset)
-            yield stream
-        else:
-            with zipfile.ZipFile(stream) as archive:
-                entry = archive.infolist()[member.zip_entry or 0]
-                with archive.open(entry) as unpacked:
-                    yield cast(BinaryIO, unpacked)
+        stream.seek(member.data_offset)
+        yield stream if member.deflated_bytes is None else zips.open_inflated(stream, member.deflated_bytes)
 
 
 def read_exactly(stream: BinaryIO, size: int, member: Member) -> bytes:
     """`size` bytes of the stream. Raises UserError if the member is shorter than its listing said."""
     data = stream.read(size)
     if len(data) != size:
-        raise UserError(
-            f"{member}: expected {member.size_bytes:,} bytes, it ends {size - len(data):,} bytes earlier; "
+        advice = (
             "was it changed during the conversion? Run the same command again"
+            if member.zip_entry is None
+            else "the zip is damaged, download it again"
+        )
+        raise UserError(
+            f"{member}: expected {member.size_bytes:,} bytes, it ends {size - len(data):,} bytes earlier; {advice}"
         )
     return data
 
@@ -225,7 +195,15 @@ def _explained_zip(location: str) -> Iterator[None]:
     try:
         with storage.explained(f"read {location}"):
             yield
-    except (zipfile.BadZipFile, zlib.error, EOFError, struct.error, NotImplementedError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        struct.error,
+        NotImplementedError,
+        UnicodeDecodeError,
+        OverflowError,
+    ) as error:
         raise UserError(
             f"{location}: expected an intact zip, found it damaged or unsupported ({error}); download it again"
         ) from error

@@ -94,7 +94,7 @@ def read_chunk(chunk: Chunk) -> bytes:
 
 def _read_at(stream: BinaryIO, chunk: Chunk) -> bytes:
     if chunk.begin:
-        stream.seek((chunk.member.data_offset or 0) + chunk.begin)
+        stream.seek(chunk.member.data_offset + chunk.begin)
     return read_exactly(stream, chunk.size_bytes, chunk.member)
 
 

@@ -44,16 +44,16 @@ def encode_example(image: bytes, label: int, sample_id: bytes) -> bytes:
 def frame_example(example: bytes) -> tuple[bytes, int]:
     """The TFRecord frame of a serialised Example, and the Example's CRC-32C (not masked)."""
     crc = google_crc32c.value(example)
-    return frame_header(len(example)) + example + _masked(crc), crc
+    return frame_header(len(example)) + example + frame_footer(crc), crc
 
 
 @lru_cache(maxsize=_LENGTHS)
 def frame_header(example_bytes: int) -> bytes:
     length = struct.pack("<Q", example_bytes)
-    return length + _masked(google_crc32c.value(length))
+    return length + frame_footer(google_crc32c.value(length))
 
 
-def _masked(crc: int) -> bytes:
+def frame_footer(crc: int) -> bytes:
     """TFRecord rotates a CRC and adds a constant, so that a CRC of data holding CRCs stays a good one."""
     return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 

@@ -27,7 +27,7 @@ LOOKAHEAD_BYTES = MAX_DAMAGE_BYTES + CHAIN_LENGTH * MAX_RECORD_BYTES + HEADER_BY
 
 SOUND = ""
 _HEADER = struct.Struct("<IHHH")
-_FIRST_SCAN_BYTES, _MOST_SCAN_BYTES = 4 << 10, 256 << 10  # the stretches searched for a header, each twice the last
+_FIRST_SCAN_BYTES, _MOST_SCAN_BYTES = 1 << 10, 256 << 10  # the stretches searched for a header, each twice the last
 
 
 @dataclass(frozen=True)

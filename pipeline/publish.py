@@ -12,10 +12,11 @@ import numpy as np
 from pipeline import storage
 from pipeline.archives import Member
 from pipeline.config import ConvertConfig, library_versions
-from pipeline.errors import UserError
+from pipeline.errors import UserError, printable
 from pipeline.shards import ShardReceipt
 from pipeline.staging import ChunkReceipt
 from schemas import dataset
+from schemas.classes import ClassList
 from schemas.dataset import Card, Counts, MemberInput, Split
 from schemas.example import FORMAT_VERSION, IMAGE, LABEL, SAMPLE_ID
 from schemas.manifest import DROPPED, KEPT, REJECTED
@@ -82,13 +83,19 @@ def check_rejects(card: Card, max_reject_fraction: float) -> None:
             )
 
 
+def side_files(card: Card, classes: ClassList) -> dict[str, str]:
+    """What stands beside the shards, by name: the class list, and what tfds.builder_from_directory needs."""
+    return {
+        dataset.CLASSES: classes.text,
+        dataset.TFDS_LABELS: classes.text,
+        dataset.TFDS_INFO: _json(_tfds_info(card)),
+        dataset.TFDS_FEATURES: _json(_tfds_features(card)),
+    }
+
+
 def write_side_files(card: Card, config: ConvertConfig, output: str) -> None:
-    """What stands beside the shards: the class list, and what tfds.builder_from_directory needs."""
-    size = config.preprocess.image_size
-    _write(output, dataset.CLASSES, config.classes.text)
-    _write(output, dataset.TFDS_LABELS, config.classes.text)
-    _write(output, dataset.TFDS_INFO, _json(_tfds_info(card)))
-    _write(output, dataset.TFDS_FEATURES, _json(_tfds_features(size, config)))
+    for name, text in side_files(card, config.classes).items():
+        _write(output, name, text)
 
 
 def write_card(card: Card, output: str) -> None:
@@ -118,7 +125,7 @@ def _member_input(
         raise RuntimeError(f"{member}: {counts.read:,} records were read, {accounted:,} are in the manifest")
     return MemberInput(
         split=member.split,
-        location=member.location,
+        location=printable(member.location),
         archive=member.archive,
         member=member.name,
         writer=member.writer,
@@ -149,7 +156,7 @@ def _sum(counts: Iterable[Counts]) -> Counts:
 def _tfds_info(card: Card) -> dict[str, Any]:
     return {
         "name": "hwdb",
-        "version": FORMAT_VERSION,
+        "version": card.format_version,
         "description": "Handwritten Chinese characters of CASIA-HWDB.",
         "fileFormat": "tfrecord",
         "splits": [
@@ -165,15 +172,15 @@ def _tfds_info(card: Card) -> dict[str, Any]:
     }
 
 
-def _tfds_features(image_size: int, config: ConvertConfig) -> dict[str, Any]:
+def _tfds_features(card: Card) -> dict[str, Any]:
     package = "tensorflow_datasets.core.features"
-    shape = {"dimensions": [str(image_size), str(image_size), "1"]}
+    shape = {"dimensions": [str(card.image_size), str(card.image_size), "1"]}
     image: dict[str, Any] = (
         {
             "pythonClassName": f"{package}.image_feature.Image",
             "image": {"shape": shape, "dtype": "uint8", "encodingFormat": "png"},
         }
-        if config.image_encoding == "png"
+        if card.image_encoding == "png"
         else {
             "pythonClassName": f"{package}.tensor_feature.Tensor",
             "tensor": {"shape": shape, "dtype": "uint8", "encoding": "bytes"},
@@ -186,7 +193,7 @@ def _tfds_features(image_size: int, config: ConvertConfig) -> dict[str, Any]:
                 IMAGE: image,
                 LABEL: {
                     "pythonClassName": f"{package}.class_label_feature.ClassLabel",
-                    "classLabel": {"numClasses": str(len(config.classes))},
+                    "classLabel": {"numClasses": str(card.class_count)},
                 },
                 SAMPLE_ID: {"pythonClassName": f"{package}.text_feature.Text", "text": {}},
             }

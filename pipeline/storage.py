@@ -12,10 +12,11 @@ import glob as globbing
 import os
 import posixpath
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, NoReturn, cast
 
 from pipeline.errors import UserError
 
@@ -102,6 +103,13 @@ def size_bytes(path: str) -> int | None:
         return None
 
 
+def special_kind(path: str) -> str | None:
+    """What stands under a local path, in words, if it is neither a file nor a folder; None if it is, or nothing is."""
+    if is_remote(path) or not os.path.exists(path):
+        return None
+    return _SPECIAL_KINDS.get(stat.S_IFMT(os.stat(path).st_mode))
+
+
 def list_folder(folder: str) -> list[StoredFile]:
     """Every file directly in `folder`; none if there is no such folder."""
     if is_remote(folder):
@@ -160,6 +168,12 @@ def explained(doing: str) -> Iterator[None]:
         raise UserError(f"can't {doing}: {reason}; {advice}") from error
 
 
+_SPECIAL_KINDS = {
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 _ADVICE = {
     errno.ENOSPC: "free some space and run the same command again, it goes on from where it stopped",
     errno.EDQUOT: "free some of your quota and run the same command again, it goes on from where it stopped",
@@ -172,8 +186,13 @@ _ADVICE = {
 
 
 def _local_tree(folder: str) -> list[StoredFile]:
-    paths = [os.path.join(parent, name) for parent, _, names in os.walk(folder) for name in names]
+    walked = os.walk(folder, onerror=_raise)  # by itself it passes over a folder that can't be read
+    paths = [os.path.join(parent, name) for parent, _, names in walked for name in names]
     return [_local_file(path) for path in sorted(paths)]
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error
 
 
 def _local_file(path: str) -> StoredFile:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import grpc
 from apache_beam.portability import python_urns
 from apache_beam.portability.api import endpoints_pb2
 from apache_beam.runners.portability.fn_api_runner.worker_handlers import GrpcWorkerHandler, WorkerHandler
@@ -34,6 +35,7 @@ def forked_environment(on_lost: Callable[[str], None]) -> SubprocessSDKEnvironme
     class Handler(_ForkedWorkerHandler):
         lost = staticmethod(on_lost)
 
+    threading.excepthook = _ignore_broken_connections
     WorkerHandler.register_environment(python_urns.SUBPROCESS_SDK, bytes)(Handler)
     return SubprocessSDKEnvironment.from_command_string("forked by pipeline.workers")
 
@@ -75,7 +77,7 @@ def _work(environment: dict[str, str]) -> None:
     """A worker's whole life. What goes wrong in it reaches the driver as an exception, so its log is silent."""
     logging.disable(logging.CRITICAL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver hears it too, and ends its workers
-    threading.excepthook = _ignore
+    threading.excepthook = _ignore_broken_connections
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     try:
         _, harness, _ = sdk_worker_main.create_harness(environment)
@@ -84,8 +86,10 @@ def _work(environment: dict[str, str]) -> None:
         os._exit(1)  # the driver is gone, or sees this
 
 
-def _ignore(_: threading.ExceptHookArgs) -> None:
-    pass
+def _ignore_broken_connections(failed: threading.ExceptHookArgs) -> None:
+    """Beam's threads on both sides of a lost worker print that the connection broke: the one line says it better."""
+    if not isinstance(failed.exc_value, grpc.RpcError):
+        threading.__excepthook__(failed)
 
 
 def _end_with_parent(parent: int) -> None:

@@ -5,6 +5,7 @@ The card is written last. A folder without one is an unfinished conversion, and 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -28,6 +29,10 @@ MAX_SHARDS = 99_999
 
 class DatasetError(ValueError):
     """A data set that can't be read; the message is one line."""
+
+
+class DamagedCard(DatasetError):
+    """A card that isn't what was written."""
 
 
 def shard_name(split: str, index: int, count: int) -> str:
@@ -114,16 +119,26 @@ class Card:
         return self.splits[name]
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), ensure_ascii=False, indent=1) + "\n"
+        """The text of dataset.json: its last field is the SHA-256 of the others, so that no change goes unnoticed."""
+        fields = asdict(self)
+        return _dumps({**fields, "digest": _digest(fields)}) + "\n"
 
 
-def parse_card(text: str, where: str) -> Card:
-    """The card in `text`; `where` is named in errors. Raises DatasetError for a foreign version or a damaged card."""
+def parse_card(text: str | bytes, where: str) -> Card:
+    """The card in `text` (bytes: UTF-8); `where` is named in errors.
+
+    Raises DamagedCard for one that isn't what was written, DatasetError for a foreign version.
+    """
     try:
         fields = json.loads(text)
         version = str(fields["format_version"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{where}: expected the card of a data set, found something else; convert again") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DamagedCard(f"{where}: expected the card of a data set, found something else; convert again") from error
+    digest = fields.pop("digest", None)
+    if digest is not None and digest != _digest(fields):
+        raise DamagedCard(
+            f"{where}: expected the card as it was written, found it changed; restore it from a copy, or convert again"
+        )
     if version.split(".")[0] != FORMAT_VERSION.split(".")[0]:
         raise DatasetError(
             f"{where}: expected format version {FORMAT_VERSION.split('.')[0]}.x, found {version}; "
@@ -140,7 +155,7 @@ def parse_card(text: str, where: str) -> Card:
             inputs=[MemberInput(**{**member, "counts": Counts(**member["counts"])}) for member in fields["inputs"]],
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DatasetError(f"{where}: the card is damaged ({error!r}); convert again") from error
+        raise DamagedCard(f"{where}: the card is damaged ({error!r}); convert again") from error
 
 
 def read_card(folder: str | Path) -> Card:
@@ -152,7 +167,15 @@ def read_card(folder: str | Path) -> Card:
         raise DatasetError(
             f"{folder}: expected {CARD}, found none; the conversion isn't finished, or this is another folder"
         )
-    return parse_card(path.read_text("utf-8"), str(path))
+    return parse_card(path.read_bytes(), str(path))
+
+
+def _dumps(fields: Mapping[str, Any]) -> str:
+    return json.dumps(fields, ensure_ascii=False, indent=1)
+
+
+def _digest(fields: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_dumps(fields).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _split(fields: Mapping[str, Any]) -> Split:
