@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -76,7 +77,7 @@ def _prepare(arguments: Arguments, job: Conversion) -> Callable[[], None]:
 
     def end(how: str) -> None:
         """Beam's driver would wait for the lost worker forever."""
-        print(f"pipeline.convert: {how}; {_RESUMES}", file=sys.stderr, flush=True)
+        print(f"pipeline.convert: {how}; {_RESUMES}", file=sys.__stderr__, flush=True)
         unlock(job.staging)
         os._exit(EXIT_WORKER_LOST)
 
@@ -86,7 +87,9 @@ def _prepare(arguments: Arguments, job: Conversion) -> Callable[[], None]:
 
     def run() -> None:
         try:
-            pipeline.run().wait_until_finish()
+            # Worker threads print every exception that they hand on as well.
+            with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+                pipeline.run().wait_until_finish()
         except Exception as error:
             message = user_error_in(f"{type(error).__name__}: {error}")
             if message is None:

@@ -10,6 +10,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -74,8 +75,9 @@ class _ForkedWorkerHandler(GrpcWorkerHandler):
 
 
 def _work(environment: dict[str, str]) -> None:
-    """A worker's whole life. What goes wrong in it reaches the driver as an exception, so its log is silent."""
+    """A worker's whole life. What goes wrong in it reaches the driver as an exception, and needn't be printed here."""
     logging.disable(logging.CRITICAL)
+    sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver hears it too, and ends its workers
     threading.excepthook = _ignore_broken_connections
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -236,6 +237,18 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
     monkeypatch.undo()
     assert convert(*flags)[0] == 0
     assert not list((tmp_path / "o").rglob(f"*{storage.TEMP_MARK}*"))
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("mode", ["in_memory", "multi_threading", "multi_processing"])
+def test_a_failing_write_is_one_line_on_every_engine(archives: Path, tmp_path: Path, mode: str) -> None:
+    def limit_file_size() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    flags = [f"--input={archives}/train", f"--output={tmp_path}/o", f"--direct_running_mode={mode}"]
+    command = [sys.executable, "-m", "pipeline.convert", *flags]
+    done = subprocess.run(command, preexec_fn=limit_file_size, capture_output=True, text=True, check=False)
+    assert_refused((done.returncode, done.stdout, done.stderr), "can't write .*: File too large; mend that")
 
 
 def test_a_second_conversion_into_the_folder_is_refused(archives: Path, tmp_path: Path, convert: Run) -> None:

@@ -1,0 +1,52 @@
+"""The conversion as a plain multiprocessing script: the same per-chunk and per-shard functions, no Beam.
+
+It is the yardstick for what Beam costs; it has no retry, no resume, no cluster and no card.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+from collections import defaultdict
+from dataclasses import replace
+from functools import partial
+
+from pipeline.archives import Input, list_members
+from pipeline.chunks import plan_chunks
+from pipeline.config import ConvertConfig
+from pipeline.convert_chunk import convert_chunk
+from pipeline.shards import write_shard
+from pipeline.staging import StagedBatch
+from pipeline.storage import delete_folder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--input", required=True)
+    parser.add_argument("--output", required=True)
+    parser.add_argument("--num_shards", type=int, required=True)
+    arguments = parser.parse_args()
+    staging = os.path.join(arguments.output, "_staging")
+    config = replace(ConvertConfig(), num_shards={"train": arguments.num_shards})
+    members = list_members([Input("train", arguments.input)], 0)
+    chunks = [chunk for member in members for chunk in plan_chunks(member, staging)]
+    by_shard: dict[int, list[StagedBatch]] = defaultdict(list)
+    records = 0
+    with multiprocessing.Pool() as pool:
+        convert = partial(convert_chunk, config=config, staging_folder=staging)
+        for receipt in pool.imap_unordered(convert, chunks):
+            records += receipt.records
+            for (_, shard), batch in receipt.staged_batches():
+                by_shard[shard].append(batch)
+        jobs = [
+            ("train", shard, by_shard[shard], config, arguments.output, staging)
+            for shard in range(arguments.num_shards)
+        ]
+        pool.starmap(write_shard, jobs, chunksize=1)
+    delete_folder(staging)
+    print(f"{records:,} records")
+
+
+if __name__ == "__main__":
+    main()
