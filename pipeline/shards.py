@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,6 +22,9 @@ from schemas.manifest import KEPT, MANIFEST_SCHEMA, SOURCE_FIELDS
 MemberCounts = dict[str, dict[str, int]]
 """By member: "kept" and "status reason" -> records."""
 
+_ROW_SCHEMA = pa.schema([field for field in staging.STAGED_SCHEMA if field.name != staging.FRAME])
+_NO_KEYS, _NO_OFFSETS = np.empty(0, np.uint64), np.empty(0, np.int64)
+_PIECE_FRAMES = 1024
 _PARQUET = {"compression": "zstd", "row_group_size": 1 << 20, "write_page_index": True}
 
 
@@ -46,27 +49,53 @@ def write_shard(
     finished = _read_finished(piece, output)
     if finished is not None:
         return finished
+    staged = read_batches(batches)
     # Equal keys are possible among billions of records: the batches' order, member by member, decides then.
-    rows = read_batches(batches)
-    rows = rows.take(np.argsort(rows[staging.KEY].to_numpy(), kind="stable")).combine_chunks()
+    order = np.argsort(np.concatenate([_NO_KEYS, *(batch[staging.KEY].to_numpy() for batch in staged)]), kind="stable")
     num_shards = config.num_shards[split]
     name, part = shard_name(split, shard, num_shards), manifest_part_name(split, shard, num_shards)
-    frames = _frames(rows)
-    manifest = _manifest_part(rows, name)
+    frames = _Frames(staged, order)
+    rows = pa.Table.from_batches([batch.drop_columns([staging.FRAME]) for batch in staged], _ROW_SCHEMA).take(order)
+    manifest = _manifest_part(rows, frames.lengths, name)
+    kept = rows.filter(pc.equal(rows["status"], KEPT))
     file = ShardFile(
         path=name,
-        records=int(pc.sum(pc.equal(rows["status"], KEPT)).as_py() or 0),
+        records=kept.num_rows,
         **_write_tfrecord(storage.join(output, name), frames),
         manifest_path=part,
         manifest_rows=manifest.num_rows,
         **_write_parquet(storage.join(output, part), manifest),
     )
     labels = np.zeros(len(config.classes), bool)
-    labels[rows["label"].filter(pc.equal(rows["status"], KEPT)).to_numpy()] = True
+    labels[kept["label"].to_numpy()] = True
     receipt = ShardReceipt(split, shard, file, _member_counts(rows), np.packbits(labels).tobytes().hex())
     with storage.explained(f"write {piece}"):
         staging.write_receipt(piece, asdict(receipt))
     return receipt
+
+
+class _Frames:
+    """The TFRecord frames of staged batches in a given order, each read from its batch only when it is written."""
+
+    def __init__(self, batches: Sequence[pa.RecordBatch], order: np.ndarray) -> None:
+        columns = [batch[staging.FRAME] for batch in batches]
+        self._data = [memoryview(column.buffers()[2] or b"") for column in columns]
+        self._batch = np.repeat(np.arange(len(batches)), [len(column) for column in columns])[order]
+        offsets = [_offsets(column) for column in columns]
+        self._begin = np.concatenate([_NO_OFFSETS, *(each[:-1] for each in offsets)])[order]
+        self._end = np.concatenate([_NO_OFFSETS, *(each[1:] for each in offsets)])[order]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64 [n]: bytes of each row's frame, 0 where the record wasn't kept."""
+        return self._end - self._begin
+
+    def pieces(self) -> Iterator[bytes]:
+        """The frames, joined a few megabytes at a time."""
+        for first in range(0, len(self._batch), _PIECE_FRAMES):
+            part = slice(first, first + _PIECE_FRAMES)
+            places = zip(self._batch[part].tolist(), self._begin[part].tolist(), self._end[part].tolist(), strict=True)
+            yield b"".join([self._data[batch][begin:end] for batch, begin, end in places])
 
 
 def _digest(split: str, shard: int, batches: Sequence[StagedBatch], config: ConvertConfig) -> str:
@@ -85,26 +114,17 @@ def _read_finished(piece: str, output: str) -> ShardReceipt | None:
     return receipt if tuple(sizes) == (file.bytes, file.manifest_bytes) else None
 
 
-def _frames(rows: pa.Table) -> pa.LargeBinaryArray:
-    chunks = rows[staging.FRAME].chunks
-    return chunks[0] if chunks else pa.array([], pa.large_binary())
-
-
-def _manifest_part(rows: pa.Table, name: str) -> pa.Table:
-    frames = _frames(rows)
-    offsets = _offsets(frames)
-    lengths = np.diff(offsets)
-    kept = lengths > 0
-    position = np.cumsum(kept) - 1
+def _manifest_part(rows: pa.Table, frame_bytes: np.ndarray, name: str) -> pa.Table:
+    kept = frame_bytes > 0
 
     def where_kept(values: Any, dtype: pa.DataType) -> pa.Array:
         return pa.array(values, dtype, mask=~kept)
 
     columns = {
         "shard": pc.if_else(pa.array(kept), pa.scalar(name), pa.scalar(None, pa.string())),
-        "shard_index": where_kept(np.maximum(position, 0), pa.uint32()),
-        "shard_offset": where_kept(offsets[:-1] - offsets[0], pa.uint64()),
-        "shard_bytes": where_kept(lengths, pa.uint32()),
+        "shard_index": where_kept(np.maximum(np.cumsum(kept) - 1, 0), pa.uint32()),
+        "shard_offset": where_kept(np.cumsum(frame_bytes) - frame_bytes, pa.uint64()),
+        "shard_bytes": where_kept(frame_bytes, pa.uint32()),
         "shard_crc32c": rows[staging.CRC],
     }
     source = {field.name: rows[field.name] for field in SOURCE_FIELDS}
@@ -113,20 +133,17 @@ def _manifest_part(rows: pa.Table, name: str) -> pa.Table:
 
 def _offsets(frames: pa.LargeBinaryArray) -> np.ndarray:
     """int64 [n + 1]: where each frame begins in the array's data."""
-    buffer = frames.buffers()[1]
-    if buffer is None or len(frames) == 0:
-        return np.zeros(len(frames) + 1, np.int64)
-    return np.frombuffer(buffer, np.int64, len(frames) + 1, offset=8 * frames.offset)
+    return np.frombuffer(frames.buffers()[1], np.int64, len(frames) + 1, offset=8 * frames.offset)
 
 
-def _write_tfrecord(path: str, frames: pa.LargeBinaryArray) -> dict[str, Any]:
-    """The frames are contiguous in key order already: the shard is their buffer."""
-    offsets = _offsets(frames)
-    data = frames.buffers()[2]
-    content = memoryview(data)[offsets[0] : offsets[-1]] if data is not None else memoryview(b"")
+def _write_tfrecord(path: str, frames: _Frames) -> dict[str, Any]:
+    digest, size = hashlib.sha256(), 0
     with storage.explained(f"write {path}"), storage.atomic_write(path) as stream:
-        stream.write(content)
-    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        for piece in frames.pieces():
+            stream.write(piece)
+            digest.update(piece)
+            size += len(piece)
+    return {"bytes": size, "sha256": digest.hexdigest()}
 
 
 def _write_parquet(path: str, table: pa.Table) -> dict[str, Any]:

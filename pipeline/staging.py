@@ -109,13 +109,13 @@ def commit_chunk(receipt: ChunkReceipt) -> None:
         write_receipt(receipt.path, asdict(receipt))
 
 
-def read_batches(batches: Iterable[StagedBatch]) -> pa.Table:
-    """The rows of staged batches, in their order."""
+def read_batches(batches: Iterable[StagedBatch]) -> list[pa.RecordBatch]:
+    """The rows of staged batches, in their order; local ones are mapped, so what isn't touched isn't read."""
     found = []
     for staged in batches:
         with storage.explained(f"read {staged.path}"):
             found.append(_read_batch(staged))
-    return pa.Table.from_batches(found, STAGED_SCHEMA)
+    return found
 
 
 def shard_of(keys: np.ndarray, num_shards: int) -> np.ndarray:
