@@ -75,7 +75,7 @@ inputs=()
 case "${1:-}" in
   test)
     shift
-    set_up sample,train,inspect,dev
+    set_up sample,train,inspect,onnx,dev
     say "Running the tests"
     exec $venv/python -m pytest "$@"
     ;;

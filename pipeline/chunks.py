@@ -30,6 +30,8 @@ class Chunk:
     end: int
     first_record: int
     """The index in the member of the chunk's first record."""
+    crc: int | None = None
+    """CRC-32 of the chunk's bytes, where planning has read them: what was made of others can't stand in for it."""
     unpacked: str | None = None
     """A file holding just the chunk's bytes: what is compressed has no random access, so planning writes them out."""
 
@@ -50,7 +52,7 @@ class Chunk:
         """Equal for two chunks of which one's staged piece can stand in for the other's."""
         member = self.member
         identity = (config_digest, member.split, member.archive, member.name, member.size_bytes, member.version)
-        text = repr((*identity, member.location, self.begin, self.end, self.first_record))
+        text = repr((*identity, member.location, self.begin, self.end, self.first_record, self.crc))
         return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 
@@ -69,14 +71,14 @@ def plan_chunks(member: Member, unpack_folder: str, chunk_bytes: int = CHUNK_BYT
             fresh = read_exactly(stream, wanted, member)
             crc = zlib.crc32(fresh, crc)
             data += fresh
-            records = gnt.walk(data, stop=stop, last=begin + len(data) == member.size_bytes)
-            count, size = _cut(data, records, is_last=begin + records.end == member.size_bytes)
+            count, size = _next_cut(data, stop, member.size_bytes - begin)
             if not count:
                 stop *= 2
                 continue
-            chunk = Chunk(member, begin, begin + size, first_record)
-            yield chunk if member.random_access else _unpack(chunk, data[:size], unpack_folder)
-            begin, first_record, data, stop = begin + size, first_record + count, data[size:], chunk_bytes
+            piece, data = data[:size], data[size:]
+            chunk = Chunk(member, begin, begin + size, first_record, zlib.crc32(piece))
+            yield chunk if member.random_access else _unpack(chunk, piece, unpack_folder)
+            begin, first_record, stop = begin + size, first_record + count, chunk_bytes
     _check_crc(member, crc)
 
 
@@ -84,11 +86,19 @@ def read_chunk(chunk: Chunk) -> bytes:
     """The chunk's bytes."""
     if chunk.unpacked is not None:
         with storage.explained(f"read {chunk.unpacked}"):
-            return storage.read_bytes(chunk.unpacked)
-    with open_member(chunk.member) as stream:
-        data = _read_at(stream, chunk)
+            data = storage.read_bytes(chunk.unpacked)
+    else:
+        with open_member(chunk.member) as stream:
+            data = _read_at(stream, chunk)
     if chunk.is_whole_member:
         _check_crc(chunk.member, zlib.crc32(data) if chunk.member.zip_entry is not None else 0)
+    elif chunk.crc is not None and zlib.crc32(data) != chunk.crc:
+        if chunk.unpacked is not None:
+            storage.delete([chunk.unpacked])
+        raise UserError(
+            f"{chunk.unpacked or chunk.member}: expected bytes {chunk.begin:,} to {chunk.end:,} of {chunk.member.name} "
+            "as planning read them, found them changed; run the same command again"
+        )
     return data
 
 
@@ -98,10 +108,14 @@ def _read_at(stream: BinaryIO, chunk: Chunk) -> bytes:
     return read_exactly(stream, chunk.size_bytes, chunk.member)
 
 
-def _cut(data: bytes, records: gnt.Records, *, is_last: bool) -> tuple[int, int]:
-    """How many of the walked records make the next chunk, and their length in bytes; (0, 0) if more must be walked."""
-    if is_last:
-        return len(records), records.end
+def _next_cut(data: bytes, stop: int, left: int) -> tuple[int, int]:
+    """How many of the records that begin before `stop` make the next chunk, and their length in bytes.
+
+    (0, 0) if more must be walked; `left` is the length of `data` and of all that follows in the member.
+    """
+    records = gnt.walk(data, stop=stop, last=len(data) == left)
+    if records.end == left:
+        return len(records), left
     cuts = gnt.clean_cuts(records)
     if len(cuts):
         last = int(cuts[-1])

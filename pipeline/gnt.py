@@ -26,6 +26,7 @@ LOOKAHEAD_BYTES = MAX_DAMAGE_BYTES + CHAIN_LENGTH * MAX_RECORD_BYTES + HEADER_BY
 """How far behind its beginning a record's end is decided."""
 
 SOUND = ""
+_FAULTS = (SOUND, EMPTY_BITMAP, HEADER_MISMATCH, OVERSIZED, TRUNCATED)
 _HEADER = struct.Struct("<IHHH")
 _FIRST_SCAN_BYTES, _MOST_SCAN_BYTES = 1 << 10, 256 << 10  # the stretches searched for a header, each twice the last
 
@@ -65,28 +66,27 @@ def walk(data: bytes | memoryview, *, stop: int | None = None, last: bool = True
     end = len(data)
     stop = end if stop is None else min(stop, end)
     unpack = _HEADER.unpack_from
-    begins = array("q")
-    faults: dict[int, str] = {}
+    begins, faults = array("q"), array("B")  # in a hostile member records can be as short as their headers
     offset = 0
     while offset < stop:
         begins.append(offset)
+        faults.append(0)
         if offset + HEADER_BYTES <= end:
             size, _, width, height = unpack(data, offset)
             if size == HEADER_BYTES + width * height and size <= MAX_RECORD_BYTES and offset + size <= end:
                 if size == HEADER_BYTES:
-                    faults[len(begins) - 1] = EMPTY_BITMAP
+                    faults[-1] = _FAULTS.index(EMPTY_BITMAP)
                 offset += size
                 continue
-        broken = len(begins) - 1
-        follows_sound = broken > 0 and broken - 1 not in faults
-        search_from = begins[-2] + HEADER_BYTES if follows_sound else offset + 1
-        beginning = _next_beginning(data, offset, search_from, last)
+        follows_sound = len(begins) > 1 and not faults[-2]
+        beginning = _next_beginning(data, offset, begins[-2] + HEADER_BYTES if follows_sound else offset + 1, last)
         if beginning < offset:
             # The record before lost some of its bytes, and its header reaches into the next one.
             begins.pop()
-            faults[broken - 1] = TRUNCATED
+            faults.pop()
+            faults[-1] = _FAULTS.index(TRUNCATED)
         else:
-            faults[broken] = _fault(data, offset)
+            faults[-1] = _FAULTS.index(_fault(data, offset))
         offset = beginning
     return _records(data, begins, offset, faults)
 
@@ -110,18 +110,21 @@ def clean_cuts(records: Records) -> np.ndarray:
     return cuts[np.maximum.accumulate(needed)[cuts - 1] <= records.offset[cuts]]
 
 
-def _records(data: bytes | memoryview, begins: array[int], end: int, faults: dict[int, str]) -> Records:
+def _records(data: bytes | memoryview, begins: array[int], end: int, faults: array[int]) -> Records:
     offset = np.array(begins, np.int64)
     size = np.diff(offset, append=end)
     octets = np.frombuffer(data, np.uint8)
-    whole = offset + HEADER_BYTES <= len(octets)
+    # Only the last header can be cut short: behind every other one there is a record.
+    whole = offset[:-1] if len(offset) and offset[-1] + HEADER_BYTES > len(octets) else offset
 
     def field(high: int, low: int) -> np.ndarray:
         value = np.full(len(offset), -1, np.int32)
-        value[whole] = octets[offset[whole] + high].astype(np.int32) << 8 | octets[offset[whole] + low]
+        value[: len(whole)] = octets[whole + high]
+        value[: len(whole)] <<= 8
+        value[: len(whole)] |= octets[whole + low]
         return value
 
-    reasons = [faults.get(i, SOUND) for i in range(len(offset))]
+    reasons = [_FAULTS[fault] for fault in faults]
     return Records(offset, size, tag_code=field(4, 5), width=field(7, 6), height=field(9, 8), fault=reasons)
 
 

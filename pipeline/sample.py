@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from pipeline.drawing.sample_files import MOST_WRITERS, SampleConfig, write_sample
 from pipeline.errors import EXIT_USER_ERROR, UserError
-from pipeline.sample_files import MOST_WRITERS, SampleConfig, write_sample
 
 _INTERRUPTED = 130
 

@@ -31,7 +31,7 @@ REJECT_REASONS = {
     HEADER_MISMATCH: "size, width and height in its header disagree",
     EMPTY_BITMAP: "its width or height is 0",
     OVERSIZED: "its header asks for more than any character needs",
-    TRUNCATED: "the member ends inside it",
+    TRUNCATED: "it ends early: the member ends, or the next record begins, inside it",
     BLANK: "its picture holds no ink",
     LARGER_THAN_IMAGE: "with --resize=none its ink doesn't fit the image",
 }

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline import glyphs
+from pipeline.drawing import glyphs
+from pipeline.drawing.glyphs import glyph_mask, pen_map
+from pipeline.drawing.handwriting import WriterStyle, draw, gnt_record, record_generator
 from pipeline.errors import UserError
-from pipeline.glyphs import glyph_mask, pen_map
-from pipeline.handwriting import WriterStyle, draw, gnt_record, record_generator
 from schemas.classes import tag_of
 
 LOOK_UNLIKE = "我水国警永龙暗就好山"
@@ -78,8 +78,8 @@ def test_writers_differ_more_than_the_records_of_one() -> None:
 # The fields behind the pixels too: a difference in their last bit would show in a pixel only now and then.
 DIGEST = """
 import hashlib
-from pipeline.glyphs import pen_map
-from pipeline.handwriting import WriterStyle, _sheet, draw, record_generator
+from pipeline.drawing.glyphs import pen_map
+from pipeline.drawing.handwriting import WriterStyle, _sheet, draw, record_generator
 digest = hashlib.sha256()
 for writer in range(1001, 1011):
     style = WriterStyle.from_seed(7, writer)

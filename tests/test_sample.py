@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline import glyphs, sample, sample_files
+from pipeline import sample
+from pipeline.drawing import glyphs, sample_files
 from schemas.classes import default_classes, tag_of
 
 Bitmap = NDArray[np.uint8]
@@ -226,7 +227,7 @@ def test_the_summary_ends_with_the_next_command(tmp_path: Path, capsys: pytest.C
 
 def test_neither_matplotlib_nor_tensorflow_is_imported() -> None:
     code = (
-        "import sys; from pipeline import sample, glyphs; glyphs.pen_map('我'); "
+        "import sys; from pipeline import sample; from pipeline.drawing import glyphs; glyphs.pen_map('我'); "
         "print([m for m in ('matplotlib', 'tensorflow', 'zhplot', 'apache_beam') if m in sys.modules])"
     )
     root = Path(__file__).parents[1]

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.glyphs import DISTANCE_UNIT, EM, LIFT_ZERO, SIDE, PenMap
+from pipeline.drawing.glyphs import DISTANCE_UNIT, EM, LIFT_ZERO, SIDE, PenMap
 
 PAPER = 255
 # Fainter than this is paper, as in CASIA's scans, where the lightest ink is about 10 grey levels from paper.

@@ -22,9 +22,9 @@ from functools import partial
 from itertools import repeat
 from pathlib import Path
 
+from pipeline.drawing.glyphs import glyph_mask, pen_map
+from pipeline.drawing.handwriting import WriterStyle, draw, gnt_record, record_generator
 from pipeline.errors import UserError
-from pipeline.glyphs import glyph_mask, pen_map
-from pipeline.handwriting import WriterStyle, draw, gnt_record, record_generator
 from schemas.classes import default_classes, tag_of
 
 # CASIA-HWDB1.1 numbers its 240 training writers 1001 ... 1240 and its 60 test writers 1241 ... 1300.

@@ -1,0 +1,187 @@
+"""python -m model.evaluate: how well a run reads a split, over every sample, by character and by writer."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.progress import Progress
+
+from model import metrics
+from model.command import Parser, at_least, exit_status, make_console, print_table, replacing
+from model.devices import make_strategy, setup_tensorflow
+from model.saved import Run, check_data_set, load_model, read_run
+from schemas.classes import ClassList
+
+EVALUATION = "evaluation.parquet"
+EVALUATION_SCHEMA = pa.schema(
+    [
+        pa.field("sample_id", pa.string(), False, {"meaning": "the manifest's: split/member/record_index"}),
+        pa.field("label", pa.int16(), False, {"meaning": "the truth, index into classes.txt"}),
+        pa.field("prediction", pa.int16(), False, {"meaning": "the label found most likely"}),
+        pa.field("probability", pa.float32(), False, {"meaning": "of the prediction, 0 to 1"}),
+        pa.field("rank", pa.int16(), False, {"meaning": "of the truth; 1 where the prediction is right"}),
+    ]
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status."""
+    parser = Parser("model.evaluate", "Reads every sample of a split with a trained model and counts what is right.")
+    parser.add_argument("--model", type=Path, required=True, metavar="RUN", help="the folder of a training run")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the folder of a data set")
+    parser.add_argument("--split", default="test", help="train, validation or test (default: test)")
+    parser.add_argument("--batch", type=int, metavar="N", help="samples at once, over all replicas (default: 256 each)")
+    parser.add_argument("--replicas", type=int, metavar="N", help="devices (default: every GPU, or the CPU)")
+    parser.add_argument("--rows", type=int, default=10, metavar="N", help="length of the tables (default: 10)")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help=f"Parquet, a row for each sample (default: RUN/{EVALUATION})"
+    )
+    flags = parser.parse_args(argv)
+
+    def body() -> int:
+        at_least(0, "--rows", flags.rows)
+        evaluate(
+            flags.model,
+            flags.data,
+            flags.split,
+            batch=flags.batch,
+            replicas=flags.replicas,
+            rows=flags.rows,
+            output=flags.output or flags.model / EVALUATION,
+            console=make_console(),
+        )
+        return 0
+
+    return exit_status(parser.prog.removeprefix("python -m "), body)
+
+
+def evaluate(
+    model_folder: Path,
+    data: Path,
+    split: str,
+    *,
+    batch: int | None,
+    replicas: int | None,
+    rows: int,
+    output: Path,
+    console: Console,
+) -> None:
+    """One evaluation, from the run and the data set to the printed tables and `output`."""
+    setup_tensorflow()
+    from model.examples import open_dataset
+    from model.samples import rows_of
+    from model.scoring import score_split
+
+    run = read_run(model_folder)
+    card, _ = open_dataset(data)
+    check_data_set(run, card, data)
+    samples = card.split(split).counts.kept
+    strategy = make_strategy(replicas)
+    with strategy.scope():
+        model = load_model(run)
+    with _progress(console, samples) as progress:
+        scores = score_split(model, card, data, split, strategy=strategy, batch=batch, progress=progress)
+    writers = rows_of(card, data, split, scores.sample_id, ["writer"])["writer"]
+    table = pa.table(
+        [scores.sample_id, scores.label, scores.prediction, scores.probability, scores.rank], schema=EVALUATION_SCHEMA
+    )
+    with replacing(output) as temporary:
+        pq.write_table(table.replace_schema_metadata({"split": split, "class_digest": card.class_digest}), temporary)
+    print_evaluation(
+        console,
+        title=f"{run.folder} ({describe(run)}) on {data}, split {split}",
+        classes=run.classes,
+        label=scores.label,
+        prediction=scores.prediction,
+        rank=scores.rank,
+        loss=float(np.mean(scores.loss, dtype=np.float64)),
+        writers=np.array(writers.to_pylist(), object),
+        rows=rows,
+    )
+    console.print(f"a row for each sample: {output}; sample_id joins {data / 'manifest'}")
+
+
+def describe(run: Run) -> str:
+    return f"{run.config.get('arch', 'model')}, {len(run.classes):,} characters"
+
+
+def print_evaluation(
+    console: Console,
+    *,
+    title: str,
+    classes: ClassList,
+    label: np.ndarray,
+    prediction: np.ndarray,
+    rank: np.ndarray,
+    loss: float,
+    writers: np.ndarray,
+    rows: int,
+) -> None:
+    """The tables; every array is [n]."""
+    names = classes.characters
+    by_character = metrics.tally(label, rank)
+    distinct_writers, writer_index = np.unique(writers.astype(str), return_inverse=True)
+    by_writer = metrics.tally(writer_index, rank)
+    accuracies = [entry.accuracy for entry in by_writer]
+    console.print(title)
+    n = len(label)
+    figures = [("samples", f"{n:,}"), ("characters", f"{len(by_character):,}"), ("writers", f"{len(by_writer):,}")]
+    for top in (1, metrics.TOP):
+        right = int(np.count_nonzero(rank <= top))
+        figures.append((f"top-{top}", f"{right / n:.2%}  ({right:,} right, {n - right:,} wrong)"))
+    figures.append(("by writer", f"{min(accuracies):.2%} to {max(accuracies):.2%}, median {np.median(accuracies):.2%}"))
+    figures.append(("loss", f"{loss:.4f}"))
+    for name, value in figures:
+        console.print(f"  {name:<11}{value}")
+    if not rows:
+        return
+    mistaken = metrics.mistaken_for(label, prediction)
+
+    def read_as(key: int) -> str:
+        if key not in mistaken:
+            return ""
+        other, times = mistaken[key]
+        return f"{names[other]} × {times:,}"
+
+    columns = ["samples", "wrong", "top-1", f"top-{metrics.TOP}"]
+
+    def row(name: str, entry: metrics.Tally) -> list[str]:
+        wrong = entry.samples - entry.right
+        return [name, f"{entry.samples:,}", f"{wrong:,}", f"{entry.accuracy:.2%}", f"{entry.top_accuracy:.2%}"]
+
+    worst = metrics.worst_first(by_character)[:rows]
+    lines = [[*row(names[entry.key], entry), read_as(entry.key)] for entry in worst]
+    print_table(console, "Characters read worst", ["", *columns, "most often as"], lines)
+    lines = [row(str(distinct_writers[entry.key]), entry) for entry in metrics.worst_first(by_writer)[:rows]]
+    print_table(console, "Writers read worst", ["", *columns], lines)
+    lines = [
+        [f"{names[pair.first]} {names[pair.second]}"]
+        + [f"{figure:,}" for figure in (pair.times, pair.first_as_second, pair.second_as_first)]
+        for pair in metrics.confused_pairs(label, prediction)[:rows]
+    ]
+    if lines:
+        columns = ["", "times", "first as second", "second as first"]
+        print_table(console, "Characters most often taken for each other", columns, lines)
+    console.print()
+
+
+@contextmanager
+def _progress(console: Console, samples: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal, nothing in a log."""
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("Evaluating", total=samples)
+        yield lambda done: bar.update(task, completed=done)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

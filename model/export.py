@@ -1,0 +1,201 @@
+"""python -m model.export: a run's model as a SavedModel, ONNX or LiteRT file, checked against the Keras model."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from model.command import Parser, exit_status, replacing
+from model.devices import setup_tensorflow
+from model.errors import TrainError
+from model.run_folder import CLASSES
+from model.saved import Run, load_model, read_run
+
+COMMAND = "model.export"
+DEFAULT_TOLERANCE = 1e-3
+_CHECKED_IMAGES = 12
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format to export to."""
+
+    name: str
+    """Of the file or folder, by default, in the run's folder."""
+    suffix: str
+    packages: tuple[str, ...]
+    """What it takes beyond TensorFlow."""
+
+
+FORMATS = {
+    "saved_model": Format("saved_model", "", ()),
+    "onnx": Format("model.onnx", ".onnx", ("onnx", "tf2onnx", "onnxruntime")),
+    "litert": Format("model.tflite", ".tflite", ()),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status."""
+    parser = Parser(
+        COMMAND,
+        "Exports a trained model: float32 [n, size, size, 1], ink 1 on 0, to logits [n, characters]; "
+        f"{CLASSES} of the run names the characters.",
+    )
+    parser.add_argument("--model", type=Path, required=True, metavar="RUN", help="the folder of a training run")
+    parser.add_argument("--format", choices=FORMATS, required=True)
+    parser.add_argument("--output", type=Path, metavar="PATH", help="default: in RUN, named by the format")
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=DEFAULT_TOLERANCE,
+        metavar="D",
+        help="largest difference of a logit from the Keras model's (default: 0.001)",
+    )
+    flags = parser.parse_args(argv)
+
+    def body() -> int:
+        output = flags.output or flags.model / FORMATS[flags.format].name
+        difference = export(flags.model, flags.format, output, tolerance=flags.tolerance)
+        print(
+            f"{output}: {_size_bytes(output):,} bytes; logits differ from the Keras model's by {difference:.2g} at "
+            f"most, over {_CHECKED_IMAGES} images; characters in {flags.model / CLASSES}"
+        )
+        return 0
+
+    return exit_status(COMMAND, body)
+
+
+def export(model_folder: Path, format_name: str, output: Path, *, tolerance: float = DEFAULT_TOLERANCE) -> float:
+    """Writes `output` and returns the largest difference of a logit. Raises TrainError; nothing is left then.
+
+    A file appears under its name only once it has been checked.
+    """
+    form = FORMATS[format_name]
+    if output.suffix != form.suffix:
+        raise TrainError(f"--output {output}: expected a name that ends in {form.suffix or 'no suffix'}; change it")
+    check_packages(format_name)
+    if output.is_dir() != (format_name == "saved_model") and output.exists():
+        raise TrainError(f"{output}: something else stands there; remove it, or name another --output")
+    run = read_run(model_folder)
+    setup_tensorflow()
+    import tensorflow as tf
+
+    # A GPU's shortened products would show as a difference of the formats.
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    model = load_model(run)
+    images = check_images(run.image_size)
+    expected = np.asarray(model(images, training=False))
+    with replacing(output) as temporary:
+        _WRITERS[format_name](model, run, temporary)
+        found = RUNNERS[format_name](temporary, images)
+        difference = float(np.max(np.abs(found - expected)))
+        if not difference <= tolerance:
+            raise TrainError(
+                f"{output}: a logit differs from the Keras model's by {difference:.2g}, expected {tolerance:.2g} at "
+                "most; nothing was written; allow more with --tolerance if that is good enough"
+            )
+    return difference
+
+
+def check_packages(format_name: str) -> None:
+    """Raises TrainError where a format's packages aren't installed."""
+    missing = [name for name in FORMATS[format_name].packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise TrainError(
+            f"--format {format_name}: needs {', '.join(missing)}, which "
+            f"{'is' if len(missing) == 1 else 'are'} not installed; pip install {' '.join(missing)}"
+        )
+
+
+def check_images(size: int) -> np.ndarray:
+    """float32 [n, size, size, 1] in 0 … 1: drawn strokes, the same every time; the last two are blank and full."""
+    rng = np.random.default_rng(0)
+    images = np.zeros((_CHECKED_IMAGES, size, size), np.uint8)
+    for image in images[:-2]:
+        for _ in range(4):
+            ends = rng.integers(0, size, 4).tolist()
+            cv2.line(image, ends[:2], ends[2:], 255, max(1, size // 16), cv2.LINE_AA)
+    images[-1] = 255
+    return images[..., None].astype(np.float32) / 255.0
+
+
+def _write_saved_model(model: Any, run: Run, path: Path) -> None:
+    model.export(path, format="tf_saved_model", verbose=False, input_signature=_signature(run))
+
+
+def _write_onnx(model: Any, run: Run, path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tf2onnx's own, about NumPy 2
+        model.export(path, format="onnx", verbose=False, input_signature=_signature(run))
+    onnx = importlib.import_module("onnx")
+    # tf2onnx names what it doesn't know: the batch "unk__68", the result "Identity:0".
+    proto = onnx.load(path)
+    result = proto.graph.output[0]
+    for node in proto.graph.node:
+        for index, name in enumerate(node.output):
+            if name == result.name:
+                node.output[index] = "logits"
+    result.name = "logits"
+    for value in (proto.graph.input[0], result):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    onnx.checker.check_model(proto)
+    onnx.save(proto, path)
+
+
+def _write_litert(model: Any, run: Run, path: Path) -> None:
+    model.export(path, format="litert", verbose=False, input_signature=_signature(run))
+
+
+def _signature(run: Run) -> list[Any]:
+    import tensorflow as tf
+
+    return [tf.TensorSpec([None, run.image_size, run.image_size, 1], tf.float32, name="image")]
+
+
+def run_saved_model(path: Path, images: np.ndarray) -> np.ndarray:
+    """The logits of an exported model, computed without Keras. float32 [n, classes]."""
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(path))
+    return np.asarray(loaded.serve(images))
+
+
+def run_onnx(path: Path, images: np.ndarray) -> np.ndarray:
+    onnxruntime = importlib.import_module("onnxruntime")
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(None, {session.get_inputs()[0].name: images})[0])
+
+
+def run_litert(path: Path, images: np.ndarray) -> np.ndarray:
+    import tensorflow as tf
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # says that the interpreter will move to a package of its own
+        interpreter = tf.lite.Interpreter(str(path))
+    runner = interpreter.get_signature_runner()
+    (name,) = runner.get_input_details()
+    return np.asarray(next(iter(runner(**{name: images}).values())))
+
+
+_WRITERS = {"saved_model": _write_saved_model, "onnx": _write_onnx, "litert": _write_litert}
+RUNNERS = {"saved_model": run_saved_model, "onnx": run_onnx, "litert": run_litert}
+
+
+def _size_bytes(path: Path) -> int:
+    with contextlib.suppress(OSError):
+        return sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

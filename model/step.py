@@ -1,0 +1,234 @@
+"""The training step and the evaluation of a batch, for any strategy.
+
+Per replica one XLA cluster runs from the uint8 batch to the gradients; the sum over the replicas lies outside it, since
+collectives can't be compiled; a second cluster updates the weights. Several steps run in one call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from model.augment import PRESETS, augment
+from model.options import TrainConfig
+from model.state import TrainState, non_trainable_values, statistics_among
+from model.update import adamw, all_finite, averaged, clipped, learning_rate, next_loss_scale
+
+PIXEL_MAX = 255.0
+TOP_K = 5
+
+
+class ForwardBackward(NamedTuple):
+    """What a replica learns from its batch, as shares of the whole step: they sum up over the replicas."""
+
+    gradients: list[Any]
+    """Of the loss, times the loss scale where there is one."""
+    statistics: list[Any]
+    loss: Any
+    """Mean cross entropy of the batch, float32."""
+    accuracy: Any
+
+
+def policy_of(precision: str) -> str:
+    """The Keras policy of a resolved precision."""
+    return "float32" if precision == "float32" else f"mixed_{precision}"
+
+
+def resolve_precision(precision: str) -> str:
+    """float32, bfloat16 or float16; "auto" asks the GPUs."""
+    if precision != "auto":
+        return precision
+    capabilities = [
+        tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
+        for gpu in tf.config.list_physical_devices("GPU")
+    ]
+    lowest = min(capabilities, default=(0, 0))
+    return "bfloat16" if lowest >= (8, 0) else "float16" if lowest >= (7, 0) else "float32"
+
+
+def normalize(images: Any) -> Any:
+    """uint8 to float32 in 0 … 1, what the model takes: full ink is 1."""
+    return tf.cast(images, tf.float32) / PIXEL_MAX
+
+
+def step_seed(config: TrainConfig, step: Any, replica: Any, replicas: int) -> Any:
+    """int32 [2], different for every seed, step and replica."""
+    return tf.stack(
+        [tf.constant(config.seed, tf.int32), tf.cast(step, tf.int32) * replicas + tf.cast(replica, tf.int32)]
+    )
+
+
+def make_forward_backward(model: keras.Model, config: TrainConfig, replicas: int) -> Callable[..., ForwardBackward]:
+    """(weights, statistics, uint8 [B, s, s, 1], int32 [B], seed, loss scale) -> ForwardBackward, one XLA cluster."""
+    distortion = PRESETS[config.augment]
+
+    def forward_backward(
+        weights: list[Any], statistics: list[Any], images: Any, labels: Any, seed: Any, loss_scale: Any
+    ) -> ForwardBackward:
+        inputs = normalize(images)
+        if distortion.any:
+            inputs = augment(inputs, seed, distortion)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(weights)
+            state = non_trainable_values(model, statistics, seed)
+            logits, state = model.stateless_call(weights, state, inputs, training=True)
+            loss = tf.reduce_mean(smoothed_cross_entropy(logits, labels, config.label_smoothing)) / replicas
+            scaled = loss * loss_scale
+        correct = tf.cast(tf.equal(tf.argmax(logits, 1, tf.int32), labels), tf.float32)
+        return ForwardBackward(
+            gradients=tape.gradient(scaled, weights),
+            statistics=[value / replicas for value in statistics_among(model, state)],
+            loss=loss,
+            accuracy=tf.reduce_mean(correct) / replicas,
+        )
+
+    return compiled(forward_backward, config.xla)
+
+
+def make_update(config: TrainConfig, total_steps: int) -> Callable[..., dict[str, list[Any]]]:
+    """(values of the state, summed ForwardBackward, step) -> new values of the state, one XLA cluster."""
+
+    def update(values: dict[str, list[Any]], summed: ForwardBackward, step: Any) -> dict[str, list[Any]]:
+        gradients = summed.gradients
+        scaling = bool(values["loss_scale"])
+        if scaling:
+            gradients = [gradient / values["loss_scale"][0] for gradient in gradients]
+            finite = all_finite(gradients)
+        rate = learning_rate(step, config, total_steps)
+        weights, first, second = adamw(
+            values["weights"],
+            values["first_moments"],
+            values["second_moments"],
+            clipped(gradients, config.clip_norm),
+            step,
+            rate,
+            config.weight_decay,
+        )
+        new = {"weights": weights, "first_moments": first, "second_moments": second, "statistics": summed.statistics}
+        if config.ema:
+            new["average_weights"] = averaged(values["average_weights"], weights, step, config.ema)
+            new["average_statistics"] = averaged(values["average_statistics"], summed.statistics, step, config.ema)
+        if scaling:
+            # A gradient that overflowed changes nothing but the scale.
+            new = {
+                name: [tf.where(finite, after, before) for after, before in zip(new[name], values[name], strict=True)]
+                for name in new
+            }
+            scale, good_steps = next_loss_scale(values["loss_scale"][0], values["good_steps"][0], finite)
+            new |= {"loss_scale": [scale], "good_steps": [good_steps]}
+        return new
+
+    return compiled(update, config.xla)
+
+
+def make_step(
+    model: keras.Model, state: TrainState, config: TrainConfig, strategy: Any, total_steps: int
+) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
+    """(distributed iterator, first step, count) -> losses float32 [count], accuracies float32 [count].
+
+    The iterator gives each replica (uint8 [config.global_batch / replicas, s, s, 1], int32 [the same]).
+    Runs `count` steps in one call and leaves their result in `state`. Step and count are int64 scalar tensors.
+    """
+    replicas = strategy.num_replicas_in_sync
+    forward_backward = make_forward_backward(model, config, replicas)
+    update = make_update(config, total_steps)
+    names = [name for name in STATE_FIELDS if getattr(state, name)]
+
+    def replica_step(images: Any, labels: Any, step: Any) -> tuple[Any, Any]:
+        context = tf.distribute.get_replica_context()
+        # A distributed iterator of several workers forgets the batch dimension.
+        images = tf.ensure_shape(images, [config.global_batch // replicas, *images.shape[1:]])
+        values = {name: [variable.read_value() for variable in getattr(state, name)] for name in STATE_FIELDS}
+        seed = step_seed(config, step, context.replica_id_in_sync_group, replicas)
+        scale = values["loss_scale"][0] if values["loss_scale"] else tf.ones([])
+        result = forward_backward(values["weights"], values["statistics"], images, labels, seed, scale)
+        if replicas > 1:
+            flat = tf.nest.flatten(result)
+            result = tf.nest.pack_sequence_as(result, context.all_reduce(tf.distribute.ReduceOp.SUM, flat))
+        new = update(values, result, step)
+        for name in names:
+            for variable, value in zip(getattr(state, name), new[name], strict=True):
+                variable.assign(value)
+        return result.loss, result.accuracy
+
+    def steps(iterator: Any, first_step: Any, count: Any) -> tuple[Any, Any]:
+        losses = tf.TensorArray(tf.float32, size=tf.cast(count, tf.int32))
+        accuracies = tf.TensorArray(tf.float32, size=tf.cast(count, tf.int32))
+        for number in tf.range(count):
+            images, labels = next(iterator)
+            loss, accuracy = strategy.run(replica_step, args=(images, labels, first_step + number))
+            losses = losses.write(tf.cast(number, tf.int32), strategy.experimental_local_results(loss)[0])
+            accuracies = accuracies.write(tf.cast(number, tf.int32), strategy.experimental_local_results(accuracy)[0])
+        return losses.stack(), accuracies.stack()
+
+    return tf.function(steps, reduce_retracing=True)
+
+
+STATE_FIELDS = (
+    "weights",
+    "statistics",
+    "first_moments",
+    "second_moments",
+    "average_weights",
+    "average_statistics",
+    "loss_scale",
+    "good_steps",
+)
+"""The lists of variables in TrainState."""
+
+
+def make_evaluation(model: keras.Model, state: TrainState, config: TrainConfig, strategy: Any) -> Callable[..., Any]:
+    """(images, labels, mask), distributed -> float32 [4]: the sums of loss, top-1, top-5 and samples."""
+    weights, statistics = state.evaluated
+
+    def forward(weights: list[Any], statistics: list[Any], images: Any, labels: Any, mask: Any) -> Any:
+        values = non_trainable_values(model, statistics, None)
+        logits, _ = model.stateless_call(weights, values, normalize(images), training=False)
+        loss = smoothed_cross_entropy(logits, labels, 0.0)
+        truth = tf.gather(logits, labels, batch_dims=1)[:, None]
+        rank = tf.reduce_sum(tf.cast(logits > truth, tf.int32), 1)
+        sums = tf.stack([loss, tf.cast(rank < 1, tf.float32), tf.cast(rank < TOP_K, tf.float32), tf.ones_like(loss)])
+        return tf.reduce_sum(tf.where(mask, sums, 0.0), 1)
+
+    forward = compiled(forward, config.xla)
+
+    def replica_evaluation(images: Any, labels: Any, mask: Any) -> Any:
+        values = [variable.read_value() for variable in weights]
+        return forward(values, [variable.read_value() for variable in statistics], images, labels, mask)
+
+    def evaluation(images: Any, labels: Any, mask: Any) -> Any:
+        sums = strategy.run(replica_evaluation, args=(images, labels, mask))
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None)
+
+    return tf.function(evaluation, reduce_retracing=True)
+
+
+def make_agreement(strategy: Any) -> Callable[[bool], bool]:
+    """(this worker's flag) -> whether it is set on any worker. Every worker has to ask."""
+
+    def replica_sum(flag: Any) -> Any:
+        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(flag))
+
+    total = tf.function(lambda flag: strategy.run(replica_sum, args=(flag,)), autograph=False)
+
+    def agreed(flag: bool) -> bool:
+        return bool(strategy.experimental_local_results(total(tf.constant(float(flag))))[0].numpy() > 0)
+
+    return agreed
+
+
+def smoothed_cross_entropy(logits: Any, labels: Any, smoothing: float) -> Any:
+    """float32 [B], without a one-hot matrix: smoothing adds the mean over all classes."""
+    logits = tf.cast(logits, tf.float32)
+    log_sum = tf.reduce_logsumexp(logits, 1)
+    truth = log_sum - tf.gather(logits, labels, batch_dims=1)
+    if not smoothing:
+        return truth
+    return (1 - smoothing) * truth + smoothing * (log_sum - tf.reduce_mean(logits, 1))
+
+
+def compiled(function: Callable[..., Any], xla: bool) -> Callable[..., Any]:
+    return tf.function(function, jit_compile=True if xla else None, autograph=False)

@@ -1,0 +1,100 @@
+"""python -m model.train: shards in, a recogniser out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from model.errors import EXIT_USER_ERROR, TrainError
+from model.options import TrainConfig, parse_arguments
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status."""
+    from schemas.dataset import DatasetError
+
+    try:
+        return train(parse_arguments(sys.argv[1:] if argv is None else argv))
+    except (TrainError, DatasetError) as error:
+        print(f"\nmodel.train: {error}" if sys.stdout.isatty() else f"model.train: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+
+
+def train(config: TrainConfig) -> int:
+    """One run, from where it stopped to its end; returns the exit status. Raises TrainError and DatasetError."""
+    # TensorFlow takes seconds to import: --help and a misspelt flag needn't wait for it.
+    from model.devices import make_strategy, setup_tensorflow
+
+    setup_tensorflow()
+    from pathlib import Path
+
+    from model import run_folder
+    from model.checkpoint import Checkpoints, Progress, is_chief, writing
+    from model.examples import open_dataset
+    from model.input import training_source
+    from model.loop import Loop, Task, evaluated_split
+    from model.progress import Report
+    from model.state import TrainState, build_step_model
+    from model.step import policy_of, resolve_precision
+
+    # Input: which samples, in which order
+    folder = Path(config.model_dir)
+    card, classes = open_dataset(config.data)
+    eval_split = evaluated_split(config, card)
+    earlier = run_folder.earlier_description(folder)
+    if earlier is not None:
+        run_folder.check_same_run(folder, earlier, run_folder.describe(config, card, earlier["input_mode"]))
+    strategy = make_strategy(config.replicas)
+    replicas = strategy.num_replicas_in_sync
+    if config.global_batch % replicas:
+        raise TrainError(f"--global_batch {config.global_batch:,}: expected a multiple of the {replicas} replicas")
+    mode: Any = config.input if earlier is None else earlier["input_mode"]
+    source = training_source(
+        card, config.data, config.split, mode=mode, global_batch=config.global_batch, seed=config.seed
+    )
+    total_steps = config.steps or config.epochs * source.steps_per_epoch
+
+    # Model: a pure function, and the variables it is called with
+    precision = resolve_precision(config.precision)
+    model = build_step_model(config, card.image_size, card.class_count, policy_of(precision))
+    state = TrainState(model, strategy, config, loss_scaling=precision == "float16")
+
+    # Checkpoint: where the run stands
+    writes, worker, workers = is_chief(strategy)
+    progress = Progress(config.seed)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if writes and earlier is None:
+            run_folder.begin(folder, run_folder.describe(config, card, source.mode), classes)
+    checkpoints = Checkpoints(folder, state, progress, config, writes=writes, worker=worker, workers=workers)
+    resumed = checkpoints.restore()
+    if writes:
+        with writing(folder):
+            run_folder.cut_metrics(folder, int(progress.step.numpy()), int(progress.evaluated_step.numpy()))
+
+    # Loop: steps, evaluations, checkpoints, until the end or a signal
+    report = Report(folder, total_steps, source.steps_per_epoch, writes=writes)
+    report.say(
+        f"{config.arch}, {model.count_params():,} parameters, {card.class_count:,} classes; "
+        f"{source.records:,} samples of {config.split!r} ({source.mode}), "
+        f"{total_steps:,} steps of {config.global_batch:,}; "
+        f"{replicas} × {_device_kind()}, {precision}, {'XLA' if config.xla else 'no XLA'}"
+    )
+    if resumed:
+        report.say(f"resuming at step {int(progress.step.numpy()):,} of {total_steps:,}")
+    task = Task(config, card, eval_split, folder, source, total_steps)
+    try:
+        return Loop(task, strategy, model, state, progress, checkpoints, report).run()
+    finally:
+        report.close()
+
+
+def _device_kind() -> str:
+    from model.devices import has_gpu
+
+    return "GPU" if has_gpu() else "CPU"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

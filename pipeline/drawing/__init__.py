@@ -1,0 +1,1 @@
+"""Handwriting drawn from a font: the embedded input of python -m pipeline.sample."""

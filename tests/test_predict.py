@@ -1,0 +1,153 @@
+"""Prediction: what it says is what the model says of the sample that the conversion would have made."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import cv2
+import gnt_files
+import numpy as np
+import pytest
+import tiny_run
+from PIL import Image
+
+from model import predict
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_run.make_run(tmp_path_factory.mktemp("predict") / "run")
+
+
+def printed(
+    capsys: pytest.CaptureFixture[str], run: Path, *arguments: object, status: int = 0
+) -> tuple[list[str], list[str]]:
+    capsys.readouterr()
+    assert predict.main(["--model", str(run), *map(str, arguments)]) == status
+    captured = capsys.readouterr()
+    return captured.out.splitlines(), captured.err.splitlines()
+
+
+def answers(line: str) -> list[tuple[str, str]]:
+    return re.findall(r"(\S) (\d+\.\d) %", line.rsplit(": ", 1)[1])
+
+
+def expected_answers(run: Path, archives: Path, data: Path) -> list[tuple[str, list[tuple[str, str]]]]:
+    """(truth, five best) of each kept record of the test writer, from the converted shard, one by one."""
+    import tensorflow as tf
+
+    spec = {"image": tf.io.FixedLenFeature([], tf.string), "sample_id": tf.io.FixedLenFeature([], tf.string)}
+    by_index = {}
+    for record in tf.data.TFRecordDataset(sorted(map(str, data.glob("test-*.tfrecord")))):
+        example = tf.io.parse_single_example(record, spec)
+        index = int(example["sample_id"].numpy().decode().rsplit("/", 1)[1])
+        by_index[index] = np.frombuffer(example["image"].numpy(), np.uint8).reshape(64, 64, 1)
+    records = gnt_files.parse((archives / "test" / "1241-c.gnt").read_bytes())
+    found = []
+    for index in sorted(by_index):
+        logits = tiny_run.logits_one_by_one(run, by_index[index][None])[0].astype(np.float64)
+        likely = np.exp(logits) / np.exp(logits).sum()
+        five = [(tiny_run.CHARACTERS[i], f"{100 * likely[i]:.1f}") for i in np.argsort(-likely, kind="stable")[:5]]
+        found.append((records[index][1].decode("gbk"), five))
+    return found
+
+
+def test_a_gnt_gives_what_its_converted_samples_give(
+    run: Path, archives: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tiny_run.data_set(tmp_path, archives)
+    gnt = archives / "test" / "1241-c.gnt"
+    lines, errors = printed(capsys, run, gnt)
+    assert not errors
+    assert len(lines) == 40
+    expected = expected_answers(run, archives, data)
+    assert len(expected) == len(tiny_run.CHARACTERS)
+    for line, (truth, five) in zip(lines, expected, strict=False):
+        assert f"({truth}): " in line
+        assert answers(line) == five
+    assert printed(capsys, run, gnt, "--records", 3)[0] == lines[:3]
+
+
+def test_a_scan_saved_as_png_reads_like_its_record(
+    run: Path, archives: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gnt = archives / "test" / "1241-c.gnt"
+    by_record, _ = printed(capsys, run, gnt)
+    paths = []
+    for index, (_, _, bitmap) in enumerate(gnt_files.parse(gnt.read_bytes())):
+        Image.fromarray(bitmap).save(path := tmp_path / f"{index:02d} 字.png")
+        paths.append(path)
+    by_picture, errors = printed(capsys, run, *paths)
+    assert not errors
+    assert [answers(line) for line in by_picture] == [answers(line) for line in by_record]
+    assert [line.split(": ")[0] for line in by_picture] == list(map(str, paths))
+
+
+def test_below_the_threshold_nothing_is_recognised(
+    run: Path, archives: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gnt = archives / "test" / "1241-c.gnt"
+    lines, _ = printed(capsys, run, gnt)
+    bests = sorted(float(answers(line)[0][1]) for line in lines)
+    threshold = (bests[9] + bests[10]) / 200
+    lines, _ = printed(capsys, run, gnt, "--threshold", threshold)
+    assert sum(": not recognised" in line for line in lines) == sum(best < 100 * threshold for best in bests)
+    assert sum(": not recognised" in line for line in printed(capsys, run, gnt, "--threshold", 1)[0]) == 40
+    for bad in ("1.5", "-0.1", "nan"):
+        _, errors = printed(capsys, run, gnt, "--threshold", bad, status=2)
+        assert re.fullmatch(r"model\.predict: --threshold \S+: expected a probability, 0 to 1", "\n".join(errors))
+
+
+def test_bad_pictures_get_a_line_each_and_the_others_are_read(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text.png").write_text("no picture")
+    Image.new("L", (90, 90), 240).save(tmp_path / "blank.png")
+    Image.fromarray(gnt_files.strokes(1)).save(tmp_path / "good.png")
+    bitmap = gnt_files.strokes(2)
+    broken = bytearray(gnt_files.member([(gnt_files.tag("啊"), bitmap)] * 5))
+    broken[len(broken) // 5 + 6] ^= 0xFF  # the width of the second record
+    (tmp_path / "broken.gnt").write_bytes(broken)
+    (tmp_path / "empty.gnt").touch()
+    names = ["text.png", "blank.png", "broken.gnt", "none.jpg", "empty.gnt", "good.png"]
+    lines, errors = printed(capsys, run, *(tmp_path / name for name in names), status=2)
+    assert len(lines) == 5
+    assert lines[-1].startswith(f"{tmp_path}/good.png: ")
+    for name, reason in zip(
+        names[:5], ["expected a picture", "blank", "record 1 at byte", "No such", "empty"], strict=True
+    ):
+        (line,) = [error for error in errors if f"{tmp_path}/{name}" in error]
+        assert reason in line
+    assert len(errors) == 5
+
+
+def test_saves_what_the_model_was_shown(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.fromarray(gnt_files.strokes(3)).save(tmp_path / "picture.png")
+    printed(capsys, run, tmp_path / "picture.png", "--save_seen", tmp_path / "seen")
+    (seen,) = (tmp_path / "seen").iterdir()
+    image = cv2.imread(str(seen), cv2.IMREAD_UNCHANGED)
+    assert image.shape == (64, 64)
+    assert image.max() == 255
+    assert not image[:4].any()
+
+
+def test_the_run_decides_how_pictures_are_prepared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], run: Path
+) -> None:
+    steps = {
+        "grey": "luma",
+        "denoise": "none",
+        "normalize": "none",
+        "binarize": "none",
+        "crop": "none",
+        "resize": "fit",
+    }
+    other = tiny_run.make_run(tmp_path / "run", preprocess={"image_size": 64, **steps})
+    Image.fromarray(gnt_files.strokes(4, 60, 60)).save(tmp_path / "picture.png")
+    images = []
+    for folder, name in ((run, "a"), (other, "b")):
+        printed(capsys, folder, tmp_path / "picture.png", "--save_seen", tmp_path / name)
+        images.append(cv2.imread(str(tmp_path / name / "0000.png"), cv2.IMREAD_UNCHANGED))
+    assert len(np.unique(images[1])) > 2 * 2
+    assert not np.array_equal(*images)

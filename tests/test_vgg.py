@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+from model.errors import TrainError
+from model.vgg import build_vgg
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arch", "channels", "classes", "parameters"),
+    [("vgg19", 3, 1000, 143_667_240), ("vgg16", 1, 10, 134_300_362)],
+)
+def test_parameter_count_is_that_of_the_paper(arch: str, channels: int, classes: int, parameters: int) -> None:
+    model = build_vgg(arch, 224, channels, classes, batch_norm=False)
+    assert model.count_params() == parameters
+
+
+def test_vgg19_at_64_pixels_and_3754_classes() -> None:
+    shapes = [tuple(v.shape) for v in _narrow("vgg19", 64, classes=3754, batch_norm=False).trainable_variables]
+    assert len(shapes) == 2 * (16 + 3)
+    assert shapes[-6] == (2 * 2 * 64, 32)
+    assert shapes[-2:] == [(32, 3754), (3754,)]
+
+
+@pytest.mark.parametrize("size", [8, 28, 32, 50, 64])
+def test_any_image_size_gives_float32_logits(size: int) -> None:
+    model = _narrow("vgg11", size, dtype="mixed_bfloat16")
+    logits = model(np.zeros((2, size, size, 1), np.float32))
+    assert logits.shape == (2, 10)
+    assert logits.dtype == "float32"
+
+
+@pytest.mark.parametrize("size", [32, 50])
+def test_both_poolings_are_the_same_function_of_the_same_weights(size: int) -> None:
+    layer, reshape = _narrow("vgg13", size), _narrow("vgg13", size, pooling="reshape")
+    images = np.random.default_rng(0).random((3, size, size, 1), np.float32)
+    assert [v.path for v in layer.trainable_variables] == [v.path for v in reshape.trainable_variables]
+    for a, b in zip(layer.trainable_variables, reshape.trainable_variables, strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_allclose(layer(images), reshape(images), rtol=1e-5, atol=1e-6)
+
+
+def test_the_plain_model_holds_standard_layers_only() -> None:
+    for layer in _narrow("vgg19", 32).layers:
+        assert layer.__class__.__module__.startswith("keras.src.layers"), layer
+        assert hasattr(keras.layers, type(layer).__name__)
+
+
+def test_the_seed_decides_the_weights() -> None:
+    first, again, other = (_narrow("vgg11", 32, seed=seed).get_weights() for seed in (1, 1, 2))
+    assert all((a == b).all() for a, b in zip(first, again, strict=True))
+    assert (first[0] != other[0]).any()
+
+
+def test_signal_survives_nineteen_layers_without_batch_norm() -> None:
+    """He initialisation: with a smaller one the activations of a plain VGG19 die out."""
+    model = build_vgg("vgg19", 64, 1, 10, width=0.25, dense_width=64, batch_norm=False)
+    inner = keras.Model(model.inputs[0], model.get_layer("flatten").output)
+    images = np.random.default_rng(0).standard_normal((4, 64, 64, 1)).astype(np.float32)
+    assert 0.1 < float(np.std(inner(images))) < 10
+
+
+@pytest.mark.parametrize(
+    ("arch", "size", "message"), [("vgg12", 64, "expected one of vgg11"), ("vgg11", 4, "expected 8 pixels or more")]
+)
+def test_what_cannot_be_built_is_refused(arch: str, size: int, message: str) -> None:
+    with pytest.raises(TrainError, match=message):
+        build_vgg(arch, size, 1, 10)
+
+
+def _narrow(arch: str, size: int, *, classes: int = 10, **options: object) -> keras.Model:
+    return build_vgg(arch, size, 1, classes, width=1 / 8, dense_width=32, **options)  # type: ignore[arg-type]
