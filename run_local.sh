@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# From a fresh clone to shards you can look at. Running it again is quick and harmless.
+# From a fresh clone to shards, and to a recogniser. Running it again is quick and harmless.
 #
-#   ./run_local.sh                            synthetic handwriting, drawn on the spot
+#   ./run_local.sh                            synthetic handwriting, drawn on the spot: shards, then a small training
 #   ./run_local.sh train=PATH test=PATH       CASIA's archives: a .zip, a .gnt, a folder or a glob each
 #   ./run_local.sh test [pytest's flags]      sets up and runs every test
 #
@@ -47,28 +47,32 @@ set_up() { # EXTRAS: the packages, in the versions of constraints.txt; skipped w
   echo "$stamp" >.venv/stamp
 }
 
-convert() { # OUTPUT FLAG...: converts unless that is done
-  local output=$1
-  shift
-  if [ -e "$output/dataset.json" ]; then
-    say "Converted already: $output (delete the folder to convert again)"
-    return
-  fi
-  say "python -m pipeline.convert --runner=DirectRunner $* --output $output"
-  $venv/python -m pipeline.convert --runner=DirectRunner "$@" --output "$output"
+run() { # MODULE FLAG...: shows the command, then runs it
+  say "python -m $*"
+  $venv/python -m "$@"
 }
 
-show_manifest() { # OUTPUT
-  say "What became of every record: $1/manifest"
-  $venv/python - "$1" <<'PY'
-import sys
+draw() { # FOLDER FLAG...: synthetic handwriting, unless it is there
+  if [ -e "$1/complete" ]; then return; fi
+  rm -rf "$1"
+  run pipeline.sample --output "$@"
+  touch "$1/complete"
+}
 
-import duckdb
+convert() { # FOLDER FLAG...: converts into it, unless that is done
+  if [ -e "$1/dataset.json" ]; then
+    say "Converted already: $1 (delete the folder to convert again)"
+    return
+  fi
+  run pipeline.convert --runner=DirectRunner --output "$@"
+}
 
-manifest = f"{sys.argv[1]}/manifest/*.parquet"
-print(duckdb.sql(f"SELECT split, status, reason, count(*) AS records FROM '{manifest}' GROUP BY ALL ORDER BY ALL"))
-print(duckdb.sql(f"SELECT sample_id, status, char, writer, source_offset, shard, shard_offset FROM '{manifest}' LIMIT 5"))
-PY
+train() { # SHARDS RUN: a small network, a minute or two on a laptop; a run that was stopped goes on
+  if [ -e "$2/report.html" ]; then
+    say "Trained already: $2 (delete the folder to train again)"
+    return
+  fi
+  run model.train --data "$1" --model_dir "$2" --arch vgg11 --width 0.125 --epochs 10 --global_batch 64 --log_steps 20
 }
 
 inputs=()
@@ -91,16 +95,23 @@ case "${1:-}" in
 esac
 
 set_up sample,train,inspect
+
 if [ ${#inputs[@]} -gt 0 ]; then
-  output=data/hwdb
-  convert $output "${inputs[@]}"
-else
-  output=data/sample-shards
-  if [ ! -e data/sample/test ]; then
-    say "python -m pipeline.sample --output data/sample"
-    rm -rf data/sample
-    $venv/python -m pipeline.sample --output data/sample
-  fi
-  convert $output --input train=data/sample/train --input test=data/sample/test
+  convert data/hwdb "${inputs[@]}"
+  run pipeline.inspect data/hwdb
+  say "Next, on a machine with GPUs: .venv/bin/python -m model.train --data data/hwdb --model_dir runs/vgg19"
+  exit
 fi
-show_manifest $output
+
+say "Shards: 12 people write all 3,755 characters of GB2312 level 1"
+draw data/sample --writers 12 --characters 3755
+convert data/sample-shards --input train=data/sample/train --input test=data/sample/test
+run pipeline.inspect data/sample-shards
+
+say "A recogniser: 60 people write 50 characters, and a small network learns to read them"
+draw data/few --writers 60 --characters 51
+convert data/few-shards --input train=data/few/train --input test=data/few/test --validation_fraction 0.1
+train data/few-shards runs/few
+run model.evaluate --model runs/few --data data/few-shards --split test
+run model.predict --model runs/few data/few/test/1241-c.gnt --records 2
+say "Open runs/few/report.html in a browser for the curves, the worst characters and a grid of predictions"
