@@ -39,6 +39,11 @@ def shard_name(split: str, index: int, count: int) -> str:
     return f"{split}-{index:05d}-of-{count:05d}.tfrecord"
 
 
+def index_name(shard: str) -> str:
+    """The index file of a shard for NVIDIA DALI's reader, if someone had it written."""
+    return shard.removesuffix(".tfrecord") + ".idx"
+
+
 def manifest_part_name(split: str, index: int, count: int) -> str:
     return f"{MANIFEST_FOLDER}/{split}-{index:05d}-of-{count:05d}.parquet"
 

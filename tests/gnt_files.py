@@ -27,7 +27,7 @@ def member(records: Iterable[Record]) -> bytes:
 
 
 def strokes(seed: int, width: int = 70, height: int = 64) -> np.ndarray:
-    """uint8 [height, width]: two grey strokes on paper, drawn in integers so that the picture is the same everywhere."""
+    """uint8 [height, width]: two grey strokes on paper, drawn in integers, so the same everywhere."""
     bitmap = np.full((height, width), 255, np.uint8)
     y, x = np.mgrid[:height, :width]
     state = seed * 2654435761 + 12345

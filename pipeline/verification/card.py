@@ -22,6 +22,7 @@ from schemas.dataset import (
     TFDS_LABELS,
     Card,
     Counts,
+    index_name,
     manifest_part_name,
     shard_name,
 )
@@ -103,8 +104,9 @@ def check_files(card: Card, classes: ClassList | None, folder: str) -> list[Find
         fault = _text_fault(folder, name, text.encode())
         if fault:
             findings.append(Finding(name, f"{fault}; {RESTORE}"))
+    shards = [shard for split in card.splits.values() for shard in split.shards]
     mine = {CARD, *_SIDE_FILES}
-    mine.update(path for split in card.splits.values() for f in split.shards for path in (f.path, f.manifest_path))
+    mine.update(path for shard in shards for path in (shard.path, shard.manifest_path, index_name(shard.path)))
     with storage.explained(f"read {folder}"):
         found = storage.find(folder)
     for file in found:

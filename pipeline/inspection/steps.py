@@ -1,0 +1,51 @@
+"""The six steps one by one, each with the picture it leaves."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from pipeline import preprocess as steps
+from pipeline.preprocess import PreprocessConfig, Unusable
+
+ORIGINAL = "original"
+STORED = "stored sample"
+
+
+class Picture(NamedTuple):
+    title: str
+    image: np.ndarray
+    """uint8 [h, w]."""
+
+
+def step_pictures(bitmap: np.ndarray, config: PreprocessConfig) -> list[Picture]:
+    """The bitmap and what each step makes of it: seven pictures, fewer if a step finds it unusable.
+
+    The same steps as preprocess.preprocess takes, whose last picture is its sample; a step that is switched off shows
+    what it lets through.
+    """
+    pictures = [Picture(ORIGINAL, bitmap)]
+
+    def show(step: str, image: np.ndarray) -> np.ndarray:
+        off = " (off)" if getattr(config, step) == "none" else ""
+        pictures.append(Picture(step + off, image))
+        return image
+
+    try:
+        grey = show("grey", steps.to_grey(bitmap) if config.grey == "luma" else bitmap)
+        denoised = show("denoise", steps.denoise(grey) if config.denoise == "median" else grey)
+        darkest, lightest = steps.darkest_and_lightest(denoised)
+        if lightest - darkest < steps.MIN_CONTRAST:
+            return pictures
+        normal = show(
+            "normalize", steps.normalize(denoised, darkest, lightest) if config.normalize != "none" else denoised
+        )
+        ink = show("binarize", steps.binarize(normal) if config.binarize == "otsu" else steps.invert(normal))
+        sample = steps.preprocess(bitmap, config)
+        box = sample.crop
+        show("crop", ink[box.y : box.y + box.height, box.x : box.x + box.width])
+        show("resize", sample.image)
+    except Unusable:
+        pass
+    return pictures
