@@ -5,7 +5,7 @@
 #   ./run_local.sh train=PATH test=PATH       CASIA's archives: a .zip, a .gnt, a folder or a glob each
 #   ./run_local.sh test [pytest's flags]      sets up and runs every test
 #
-# It needs Python 3.11 to 3.13 (PYTHON=... names one) and writes to .venv and data here, nowhere else.
+# It needs Python 3.11 to 3.13 (PYTHON=... names one) and writes to .venv, data and runs here, nowhere else.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 venv=.venv/bin
@@ -110,8 +110,8 @@ run pipeline.inspect data/sample-shards
 
 say "A recogniser: 60 people write 50 characters, and a small network learns to read them"
 draw data/few --writers 60 --characters 51
-convert data/few-shards --input train=data/few/train --input test=data/few/test --validation_fraction 0.1
+convert data/few-shards --input train=data/few/train --input test=data/few/test --validation_fraction 0.2
 train data/few-shards runs/few
 run model.evaluate --model runs/few --data data/few-shards --split test
-run model.predict --model runs/few data/few/test/1241-c.gnt --records 2
+run model.predict --model runs/few --records 25 data/few/test/1243-c.gnt | tail -n 3
 say "Open runs/few/report.html in a browser for the curves, the worst characters and a grid of predictions"

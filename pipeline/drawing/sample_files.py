@@ -171,6 +171,9 @@ def _write_all(
         pool.shutdown(cancel_futures=True)
 
 
+_REPORTS = 5  # lines about the files of a split; more of them would only scroll by
+
+
 def _collect(
     folder: Path, writers: int, results: Iterator[Written], config: SampleConfig, report: Callable[[str], None]
 ) -> Written:
@@ -182,7 +185,8 @@ def _collect(
         records, size = records + written.records, size + written.bytes
         if config.zip:
             _pack(written.path, packed)
-        report(f"{folder.name}: {written.path.name}, {written.records:,} records, writer {done} of {writers}")
+        if done % max(1, writers // _REPORTS) == 0 or done == writers:
+            report(f"{folder.name}: {written.path.name}, {written.records:,} records, writer {done} of {writers}")
     if not config.zip:
         return Written(folder, writers, records, size)
     archive = config.output / packed.name
