@@ -17,8 +17,7 @@ from pipeline.chunks import plan_chunks
 from pipeline.config import ConvertConfig
 from pipeline.convert_chunk import convert_chunk
 from pipeline.shards import write_shard
-from pipeline.staging import StagedBatch
-from pipeline.storage import delete_folder
+from pipeline.staging import StagedBatch, clear
 
 
 def main() -> None:
@@ -44,7 +43,7 @@ def main() -> None:
             for shard in range(arguments.num_shards)
         ]
         pool.starmap(write_shard, jobs, chunksize=1)
-    delete_folder(staging)
+    clear(staging)
     print(f"{records:,} records")
 
 

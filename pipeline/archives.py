@@ -112,7 +112,11 @@ def _move_to_validation(members: list[Member], fraction: float) -> list[Member]:
     ]
     before = {member.writer for member in members if member.split == "train"}
     after = {member.writer for member in moved if member.split == "train"}
-    if before and (before == after or not after):
+    if not before:
+        raise UserError(
+            f"--validation_fraction {fraction:g}: expected --input for train to take writers from, found none"
+        )
+    if before == after or not after:
         which = "none" if after else "all"
         advice = "a larger" if after else "a smaller"
         raise UserError(

@@ -129,7 +129,7 @@ def _next_cut(data: bytes, stop: int, left: int) -> tuple[int, int]:
 
 
 def _unpack(chunk: Chunk, data: bytes, folder: str) -> Chunk:
-    path = storage.join(folder, f"unpacked-{chunk.digest('')}.gnt")
+    path = storage.join(folder, f"unpacked-{chunk.digest('')}.bin")
     if storage.size_bytes(path) != len(data):
         with storage.explained(f"write {path}"):
             storage.write_bytes(path, data)

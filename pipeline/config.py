@@ -44,10 +44,17 @@ class ConvertConfig:
             "num_shards": dict(sorted(self.num_shards.items())),
         }
 
+    def digest(self, split: str) -> str:
+        """Equal for two conversions whose staged pieces of a split can stand in for each other."""
+        return self._digests[split]
+
     @cached_property
-    def digest(self) -> str:
-        """Equal for two conversions whose staged pieces can stand in for each other."""
-        identity = [self.as_json(), self.classes.digest, FORMAT_VERSION, library_versions()]
+    def _digests(self) -> dict[str, str]:
+        return {split: self._digest(count) for split, count in self.num_shards.items()}
+
+    def _digest(self, num_shards: int) -> str:
+        settings = {**self.as_json(), "num_shards": num_shards}
+        identity = [settings, self.classes.digest, FORMAT_VERSION, library_versions()]
         return hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 

@@ -39,9 +39,9 @@ def convert(arguments: Arguments) -> None:
     # Imports stand where they are needed: --help and a misspelt flag don't wait for Arrow, nor a bad input for Beam.
     from rich.console import Console
 
-    from pipeline import storage
+    from pipeline import staging, storage
     from pipeline.lock import locked
-    from pipeline.plan import plan_conversion
+    from pipeline.plan import check_output, plan_conversion
     from pipeline.progress import Meter, shown
     from pipeline.summary import print_summary
     from schemas.dataset import CARD, parse_card
@@ -50,12 +50,13 @@ def convert(arguments: Arguments) -> None:
     job = plan_conversion(arguments)
     run = _prepare(arguments, job)
     console = Console(soft_wrap=True)
-    with locked(job.staging, job.output):
+    with locked(job.output):
+        check_output(job.output)  # another conversion may have finished meanwhile
         meter = Meter(job.staging, job.source_bytes, sum(job.config.num_shards.values()))
         with shown(meter, console):
             run()
         if not arguments.keep_staging:
-            storage.delete_folder(job.staging)
+            staging.clear(job.staging)
     card = parse_card(storage.read_bytes(storage.join(job.output, CARD)).decode(), job.output)
     print_summary(card, job.output, time.monotonic() - started, console)
 
@@ -77,8 +78,10 @@ def _prepare(arguments: Arguments, job: Conversion) -> Callable[[], None]:
 
     def end(how: str) -> None:
         """Beam's driver would wait for the lost worker forever."""
+        if sys.stdout.isatty():
+            print("\r\x1b[2K\x1b[?25h", end="", flush=True)  # the bar's line goes, the cursor comes back
         print(f"pipeline.convert: {how}; {_RESUMES}", file=sys.__stderr__, flush=True)
-        unlock(job.staging)
+        unlock(job.output)
         os._exit(EXIT_WORKER_LOST)
 
     runner, options = make_runner(arguments.runner, arguments.beam, local, end)

@@ -27,7 +27,7 @@ GROUP_RECORDS = 4096
 
 def convert_chunk(chunk: Chunk, config: ConvertConfig, staging_folder: str) -> ChunkReceipt:
     """Stages a chunk and returns its receipt; one that is staged already is left as it is."""
-    path = staging.chunk_path(staging_folder, chunk.digest(config.digest))
+    path = staging.chunk_path(staging_folder, chunk.digest(config.digest(chunk.member.split)))
     receipt = staging.read_chunk_receipt(path) or _stage(chunk, config, path)
     if chunk.unpacked is not None:
         storage.delete([chunk.unpacked])
@@ -48,6 +48,7 @@ def _stage(chunk: Chunk, config: ConvertConfig, path: str) -> ChunkReceipt:
         source_bytes=chunk.size_bytes,
         records=records,
         path=path,
+        content=staging.fingerprint(path),
         batches=batches,
     )
     staging.commit_chunk(receipt)

@@ -7,6 +7,8 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipeline.errors import UserError
+
 SMALL_INPUT_BYTES = 64 << 20  # 64 MiB: less is done in one process before others have started
 
 
@@ -27,7 +29,12 @@ def plan_local(flags: Sequence[str], source_bytes: int) -> LocalPlan:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--direct_running_mode")
     parser.add_argument("--direct_num_workers")
-    asked, _ = parser.parse_known_args(list(flags))
+    try:
+        asked, _ = parser.parse_known_args(list(flags))
+    except argparse.ArgumentError as error:
+        raise UserError(f"{error}; give every flag its value") from error
+    if str(asked.direct_num_workers).startswith("-"):
+        raise UserError(f"--direct_num_workers {asked.direct_num_workers}: expected 0 (all cores) or more")
     # What isn't a number is refused by Beam's own parser later.
     number = int(asked.direct_num_workers) if str(asked.direct_num_workers).isdecimal() else None
     mode = asked.direct_running_mode

@@ -3,78 +3,85 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import socket
 from collections.abc import Iterator
 
-import psutil
-
 from pipeline import storage
 from pipeline.errors import UserError
-
-_LOCK = "lock.json"
+from schemas.dataset import LOCK
 
 
 @contextlib.contextmanager
-def locked(staging_folder: str, output: str) -> Iterator[None]:
-    """Holds the folder while the block runs.
+def locked(output: str) -> Iterator[None]:
+    """Holds the folder while the block runs. Raises UserError, naming the holder, where another conversion does.
 
-    Raises UserError, naming the holder, where another conversion is at work in the folder.
-    A lock whose process has ended is taken over. On an object store nothing can be created exclusively, so two that
-    start within the same second aren't kept apart there; their pieces are the same bytes, or have other names.
+    The lock of a local folder is the kernel's, so it ends with its process, however that ends. An object store knows no
+    such thing: two that start there within the same second aren't kept apart.
     """
-    path = storage.join(staging_folder, _LOCK)
+    path = storage.join(output, LOCK)
     with storage.explained(f"write {path}"):
-        holder = _holder(path)
-        if holder is not None:
-            host, process = holder["host"], holder["process"]
-            raise UserError(
-                f"{output}: expected no other conversion into this folder, found one on {host}, process {process}; "
-                f"wait for it, or delete {path} if it is gone"
-            )
-        storage.write_bytes(path, json.dumps(_me()).encode())
-        if _read(path) != _me():
-            raise UserError(f"{output}: another conversion into this folder began at the same moment; start one again")
+        if storage.is_remote(path):
+            _refuse_holder(path, output, storage.read_bytes(path) if storage.exists(path) else b"")
+            storage.write_bytes(path, _me())
+            descriptor = None
+        else:
+            os.makedirs(output, exist_ok=True)
+            descriptor = _lock_local(path, output)
     try:
         yield
     finally:
-        unlock(staging_folder)
+        unlock(output)
+        if descriptor is not None:
+            os.close(descriptor)
 
 
-def unlock(staging_folder: str) -> None:
+def unlock(output: str) -> None:
     """Lets go of a folder this process holds."""
     with contextlib.suppress(OSError):
-        storage.delete([storage.join(staging_folder, _LOCK)])
+        storage.delete([storage.join(output, LOCK)])
 
 
-def _holder(path: str) -> dict[str, object] | None:
-    """Whoever holds the lock, None if nobody who is alive does."""
-    holder = _read(path)
-    if holder is None:
-        return None
-    if holder.get("host") != socket.gethostname():
-        return holder
+def _lock_local(path: str, output: str) -> int:
+    """The open lock file; whoever holds its kernel lock holds the folder."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                _refuse_holder(path, output, os.read(descriptor, 1 << 12), alive=True)
+            if not os.path.exists(path) or not os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                os.close(descriptor)
+                continue  # its holder has just finished and deleted it
+            # On some shared disks another host's lock isn't seen; what it wrote is.
+            _refuse_holder(path, output, os.read(descriptor, 1 << 12))
+            os.truncate(descriptor, 0)
+            os.pwrite(descriptor, _me(), 0)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+            raise
+        return descriptor
+
+
+def _refuse_holder(path: str, output: str, content: bytes, *, alive: bool = False) -> None:
+    """Raises UserError for the lock's content, unless it is this host's and its process has ended."""
     try:
-        alive = psutil.Process(int(str(holder["process"]))).create_time() == holder["started"]
-    except (psutil.Error, KeyError, ValueError):
-        alive = False
-    return holder if alive else None
+        holder = json.loads(content)
+        host, process = str(holder["host"]), holder["process"]
+    except (ValueError, KeyError, TypeError):
+        if not alive:
+            return
+        host, process = socket.gethostname(), "unknown"
+    if alive or (host != socket.gethostname() or storage.is_remote(path)):
+        raise UserError(
+            f"{output}: expected no other conversion into this folder, found one on {host}, process {process}; "
+            f"wait for it, or delete {path} if it is gone"
+        )
 
 
-def _read(path: str) -> dict[str, object] | None:
-    if not storage.exists(path):
-        return None
-    try:
-        holder = json.loads(storage.read_bytes(path))
-    except ValueError:
-        return None
-    return holder if isinstance(holder, dict) else None
-
-
-def _me() -> dict[str, object]:
-    return {
-        "host": socket.gethostname(),
-        "process": os.getpid(),
-        "started": psutil.Process().create_time(),
-    }
+def _me() -> bytes:
+    return json.dumps({"host": socket.gethostname(), "process": os.getpid()}).encode()

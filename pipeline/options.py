@@ -50,6 +50,10 @@ class Arguments:
 def parse_arguments(argv: Sequence[str]) -> Arguments:
     parser = _parser()
     flags, beam = parser.parse_known_args(argv)
+    _refuse_stray(beam)
+    for name in ("output", "staging"):
+        if getattr(flags, name) == "":
+            raise UserError(f"--{name}: expected a folder, found an empty name")
     return Arguments(
         inputs=flags.input,
         output=flags.output.rstrip("/") or "/",
@@ -59,7 +63,7 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
         image_size=flags.image_size,
         image_encoding=flags.image_encoding,
         steps={step: getattr(flags, step) for step in STEPS},
-        num_shards=dict(_num_shards(argument) for argument in flags.num_shards),
+        num_shards=_num_shards(flags.num_shards),
         target_shard_bytes=_at_least(1, "target_shard_bytes", flags.target_shard_bytes),
         max_reject_fraction=_fraction("max_reject_fraction", flags.max_reject_fraction, low=0, below=None),
         sample_fraction=flags.sample_fraction,
@@ -80,7 +84,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add(
         "--input",
-        action="append",
+        action="extend",
+        nargs="+",
         required=True,
         metavar="[SPLIT=]PATH",
         help="a .gnt, a .zip of them, a folder or a glob; may be repeated; SPLIT: train (default), validation, test",
@@ -158,15 +163,31 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; {self.prog} --help lists every flag")
 
 
-def _num_shards(argument: str) -> tuple[str, int]:
-    split, _, count = argument.rpartition("=")
-    if not split or not count.isdecimal():
-        raise UserError(f"--num_shards {argument}: expected SPLIT=N, for instance train=64")
-    if split not in SPLITS:
-        raise UserError(f"--num_shards {argument}: expected one of the splits {', '.join(SPLITS)}, found {split!r}")
-    if not 1 <= int(count) <= MAX_SHARDS:
-        raise UserError(f"--num_shards {argument}: expected 1 to {MAX_SHARDS:,} shards")
-    return split, int(count)
+def _num_shards(arguments: Sequence[str]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for argument in arguments:
+        split, _, count = argument.rpartition("=")
+        if not split or not count.isdecimal():
+            raise UserError(f"--num_shards {argument}: expected SPLIT=N, for instance train=64")
+        if split not in SPLITS:
+            raise UserError(f"--num_shards {argument}: expected one of the splits {', '.join(SPLITS)}, found {split!r}")
+        if split in counts:
+            raise UserError(
+                f"--num_shards {argument}: expected each split once, found {split}={counts[split]} before it"
+            )
+        if not 1 <= int(count) <= MAX_SHARDS:
+            raise UserError(f"--num_shards {argument}: expected 1 to {MAX_SHARDS:,} shards")
+        counts[split] = int(count)
+    return counts
+
+
+def _refuse_stray(flags: Sequence[str]) -> None:
+    """A word that follows no flag would be lost: most often a shell has made several paths of one."""
+    before = "="
+    for flag in flags:
+        if not flag.startswith("-") and (not before.startswith("--") or "=" in before):
+            raise UserError(f"{flag}: expected a flag; name every input after --input, and quote a glob")
+        before = flag
 
 
 def _fraction(name: str, value: float, *, low: float, below: float | None) -> float:

@@ -8,12 +8,12 @@ from dataclasses import replace
 from pipeline import storage
 from pipeline.archives import Member, list_members, parse_input
 from pipeline.config import ConvertConfig
-from pipeline.errors import UserError
+from pipeline.errors import UserError, printable
 from pipeline.job import Conversion
 from pipeline.options import Arguments
 from pipeline.preprocess import PreprocessConfig
 from schemas.classes import ClassList, ClassListError, default_classes, parse_classes
-from schemas.dataset import CARD, SPLITS, STAGING_FOLDER
+from schemas.dataset import CARD, LOCK, MANIFEST_FOLDER, SPLITS, STAGING_FOLDER, is_own_name
 
 _RECORD_BYTES = 5_000  # of CASIA's records, on average: for the number of shards, which needn't be exact
 _EXAMPLE_OVERHEAD_BYTES = 100
@@ -22,7 +22,7 @@ _PNG_SHARE = 0.25  # of a PNG in the raw image's bytes, on average
 
 def plan_conversion(arguments: Arguments) -> Conversion:
     """The job that the arguments describe. Raises UserError for whatever would make it fail later."""
-    _check_output(arguments.output)
+    check_output(arguments.output)
     inputs = [parse_input(argument) for argument in arguments.inputs]
     try:
         # What is wrong with the settings is said before a large input is listed.
@@ -40,14 +40,34 @@ def plan_conversion(arguments: Arguments) -> Conversion:
     return Conversion(tuple(members), config, arguments.output, staging, arguments.max_reject_fraction)
 
 
-def _check_output(output: str) -> None:
+def check_output(output: str) -> None:
+    """Raises UserError where the output folder holds a data set, or anything that no conversion wrote."""
+    try:
+        output.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{printable(output)}: expected a name in UTF-8 for --output; name another folder") from error
     with storage.explained(f"read {output}"):
         if storage.exists(storage.join(output, CARD)):
             raise UserError(
                 f"{output}: expected a new folder, found a finished data set; name another --output, or delete it first"
             )
-        if not storage.is_remote(output) and storage.size_bytes(output) is not None:
-            storage.list_folder(output)
+        foreign = [] if storage.is_remote(output) else _foreign_files(output)
+    if foreign:
+        raise UserError(
+            f"{output}: expected a new folder, or that of an interrupted conversion, found {printable(foreign[0])} "
+            "in it; name another --output"
+        )
+
+
+def _foreign_files(output: str) -> list[str]:
+    """Files in a local folder that aren't an unfinished conversion's."""
+    found = []
+    for folder in ("", f"{MANIFEST_FOLDER}/"):
+        for file in storage.list_folder(storage.join(output, folder) if folder else output):
+            name = f"{folder}{storage.base_name(file.path)}"
+            if name != LOCK and not name.startswith(".") and not is_own_name(name.partition(storage.TEMP_MARK)[0]):
+                found.append(name)
+    return sorted(found)
 
 
 def _read_classes(path: str | None) -> ClassList:
@@ -70,6 +90,9 @@ def _num_shards(members: Sequence[Member], arguments: Arguments) -> dict[str, in
     size = arguments.image_size**2
     image_bytes = size * _PNG_SHARE if arguments.image_encoding == "png" else size
     example_bytes = (image_bytes + _EXAMPLE_OVERHEAD_BYTES) * arguments.sample_fraction
+    for split in arguments.num_shards:
+        if not any(member.split == split for member in members):
+            raise UserError(f"--num_shards {split}=…: expected a split that has input, found none for {split}")
     counted = {}
     for split in SPLITS:
         split_bytes = sum(member.size_bytes for member in members if member.split == split)

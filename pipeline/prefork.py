@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from multiprocessing import forkserver
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -11,4 +12,9 @@ CONTEXT = multiprocessing.get_context("forkserver")
 def start() -> None:
     """Starts the process; a second call does nothing."""
     CONTEXT.set_forkserver_preload(["pipeline.preloaded"])
-    forkserver.ensure_running()
+    # Ctrl-C reaches this whole group of processes, and would be a traceback of one that is only starting.
+    earlier = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, earlier)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -46,7 +46,7 @@ class Meter:
             if file.path in self.seen or not file.path.endswith(".json"):
                 continue
             self.seen.add(file.path)
-            receipt: dict[str, Any] = staging.read_receipt(file.path.removesuffix(".json")) or {}
+            receipt = staging.read_receipt(file.path.removesuffix(".json")) or {}
             if "records" in receipt:
                 self.records += receipt["records"]
                 self.bytes += receipt["source_bytes"]

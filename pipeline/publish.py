@@ -93,6 +93,19 @@ def side_files(card: Card, classes: ClassList) -> dict[str, str]:
     }
 
 
+def check_sources(members: Sequence[Member]) -> None:
+    """Raises UserError where a loose member is another file than the one that was listed; a zip has its CRCs."""
+    for member in members:
+        if member.zip_entry is None:
+            with storage.explained(f"read {member.location}"):
+                now = storage.find(member.location)
+            if [(file.size_bytes, file.version) for file in now] != [(member.size_bytes, member.version)]:
+                raise UserError(
+                    f"{member.location}: expected the file that was listed, found it changed during the conversion; "
+                    "run the same command again when it is complete"
+                )
+
+
 def write_side_files(card: Card, config: ConvertConfig, output: str) -> None:
     for name, text in side_files(card, config.classes).items():
         _write(output, name, text)
@@ -104,13 +117,15 @@ def write_card(card: Card, output: str) -> None:
 
 def leftovers(card: Card, output: str) -> list[str]:
     """Files of an earlier, unfinished conversion: shards and manifest parts the card doesn't name, temporary ones."""
-    mine = {path for split in card.splits.values() for file in split.shards for path in (file.path, file.manifest_path)}
+    mine = {dataset.CARD, *dataset.SIDE_FILES}
+    mine.update(
+        path for split in card.splits.values() for file in split.shards for path in (file.path, file.manifest_path)
+    )
     found = []
-    for folder, suffix in (("", ".tfrecord"), (f"{dataset.MANIFEST_FOLDER}/", ".parquet")):
+    for folder in ("", f"{dataset.MANIFEST_FOLDER}/"):
         for file in storage.list_folder(storage.join(output, folder) if folder else output):
             name = f"{folder}{storage.base_name(file.path)}"
-            ours = name.endswith(suffix) and name.removeprefix(folder).startswith(dataset.SPLITS)
-            if storage.TEMP_MARK in name or (ours and name not in mine):
+            if name not in mine and dataset.is_own_name(name.partition(storage.TEMP_MARK)[0]):
                 found.append(file.path)
     return found
 
@@ -208,4 +223,4 @@ def _json(content: Any) -> str:
 def _write(output: str, name: str, text: str) -> None:
     path = storage.join(output, name)
     with storage.explained(f"write {path}"):
-        storage.write_bytes(path, text.encode())
+        storage.write_bytes(path, text.encode(), durable=True)

@@ -37,6 +37,7 @@ def make_runner(
     reason = _LOSES_DATA.get(name.lower().rpartition(".")[2])
     if reason is not None:
         raise UserError(f"--runner={name}: {reason}, so records would be lost; use DirectRunner or FlinkRunner")
+    _refuse_misspelt(flags)
     try:
         return create_runner(name), PipelineOptions([f"--runner={name}", *flags])
     except (ValueError, ImportError) as error:
@@ -55,6 +56,15 @@ def _direct_runner(
         return FnApiRunner(), options
     direct.direct_running_mode = None  # the mode would put Beam's own way of starting workers in the place of ours
     return FnApiRunner(default_environment=forked_environment(on_lost)), options
+
+
+def _refuse_misspelt(flags: Sequence[str]) -> None:
+    """Another runner can have flags of its own, which only it knows; one that is nearly ours is a slip."""
+    for flag in flags:
+        name = flag.removeprefix("--").partition("=")[0]
+        close = difflib.get_close_matches(name, _OUR_FLAGS, 1, cutoff=0.85)
+        if flag.startswith("--") and close:
+            raise UserError(f"--{name}: neither this command nor Beam knows this flag; did you mean --{close[0]}?")
 
 
 def _refuse_unknown(options: PipelineOptions) -> None:

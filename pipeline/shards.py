@@ -34,6 +34,8 @@ class ShardReceipt:
 
     split: str
     shard: int
+    pieces: str
+    """Digest of the staged batches it was made of, and of the settings."""
     file: ShardFile
     members: MemberCounts
     labels: str
@@ -45,15 +47,17 @@ def write_shard(
 ) -> ShardReceipt:
     """Writes one shard from its staged batches and returns its receipt; a finished one is left as it is."""
     batches = sorted(batches, key=lambda batch: batch.order)
-    piece = storage.join(staging_folder, f"shard-{_digest(split, shard, batches, config)}")
-    finished = _read_finished(piece, output)
+    num_shards = config.num_shards[split]
+    name, part = shard_name(split, shard, num_shards), manifest_part_name(split, shard, num_shards)
+    piece = storage.join(staging_folder, f"shard-{name}")
+    pieces = _digest(split, shard, batches, config)
+    finished = _read_finished(piece, pieces, output)
     if finished is not None:
         return finished
+    storage.delete([staging.receipt_path(piece)])  # from here on it would vouch for other bytes
     staged = read_batches(batches)
     # Equal keys are possible among billions of records: the batches' order, member by member, decides then.
     order = np.argsort(np.concatenate([_NO_KEYS, *(batch[staging.KEY].to_numpy() for batch in staged)]), kind="stable")
-    num_shards = config.num_shards[split]
-    name, part = shard_name(split, shard, num_shards), manifest_part_name(split, shard, num_shards)
     frames = _Frames(staged, order)
     rows = pa.Table.from_batches([batch.drop_columns([staging.FRAME]) for batch in staged], _ROW_SCHEMA).take(order)
     manifest = _manifest_part(rows, frames.lengths, name)
@@ -68,7 +72,7 @@ def write_shard(
     )
     labels = np.zeros(len(config.classes), bool)
     labels[kept["label"].to_numpy()] = True
-    receipt = ShardReceipt(split, shard, file, _member_counts(rows), np.packbits(labels).tobytes().hex())
+    receipt = ShardReceipt(split, shard, pieces, file, _member_counts(rows), np.packbits(labels).tobytes().hex())
     with storage.explained(f"write {piece}"):
         staging.write_receipt(piece, asdict(receipt))
     return receipt
@@ -101,17 +105,28 @@ class _Frames:
 def _digest(split: str, shard: int, batches: Sequence[StagedBatch], config: ConvertConfig) -> str:
     """Changes with every piece that goes into the shard."""
     pieces = [(storage.base_name(batch.path), batch.batch) for batch in batches]
-    return hashlib.blake2b(repr((split, shard, config.digest, pieces)).encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(repr((split, shard, config.digest(split), pieces)).encode(), digest_size=16).hexdigest()
 
 
-def _read_finished(piece: str, output: str) -> ShardReceipt | None:
+def _read_finished(piece: str, pieces: str, output: str) -> ShardReceipt | None:
+    """The receipt of a shard made of the same pieces, if its files still are what it says."""
     fields = staging.read_receipt(piece)
-    if fields is None:
+    if fields is None or fields.get("pieces") != pieces:
         return None
     receipt = ShardReceipt(**{**fields, "file": ShardFile(**fields["file"])})
     file = receipt.file
-    sizes = (storage.size_bytes(storage.join(output, path)) for path in (file.path, file.manifest_path))
-    return receipt if tuple(sizes) == (file.bytes, file.manifest_bytes) else None
+    found = (_sha256(storage.join(output, path)) for path in (file.path, file.manifest_path))
+    return receipt if tuple(found) == (file.sha256, file.manifest_sha256) else None
+
+
+def _sha256(path: str) -> str | None:
+    if not storage.exists(path):
+        return None
+    with storage.explained(f"read {path}"), storage.open_read(path) as stream:
+        digest = hashlib.sha256()
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _manifest_part(rows: pa.Table, frame_bytes: np.ndarray, name: str) -> pa.Table:
@@ -138,7 +153,7 @@ def _offsets(frames: pa.LargeBinaryArray) -> np.ndarray:
 
 def _write_tfrecord(path: str, frames: _Frames) -> dict[str, Any]:
     digest, size = hashlib.sha256(), 0
-    with storage.explained(f"write {path}"), storage.atomic_write(path) as stream:
+    with storage.explained(f"write {path}"), storage.atomic_write(path, durable=True) as stream:
         for piece in frames.pieces():
             stream.write(piece)
             digest.update(piece)
@@ -150,7 +165,7 @@ def _write_parquet(path: str, table: pa.Table) -> dict[str, Any]:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, **_PARQUET)
     content = sink.getvalue()
-    with storage.explained(f"write {path}"), storage.atomic_write(path) as stream:
+    with storage.explained(f"write {path}"), storage.atomic_write(path, durable=True) as stream:
         stream.write(content)
     return {"manifest_bytes": len(content), "manifest_sha256": hashlib.sha256(content).hexdigest()}
 

@@ -7,12 +7,14 @@ it says that the file is whole, and where each shard's rows lie in it, so a reru
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import xxhash
 
 from pipeline import storage
 from schemas.manifest import SOURCE_FIELDS
@@ -51,6 +53,8 @@ class ChunkReceipt:
     source_bytes: int
     records: int
     path: str
+    content: str
+    """The file's fingerprint."""
     batches: list[tuple[int, int]]
     """(shard, rows) of each record batch in the file."""
 
@@ -58,6 +62,16 @@ class ChunkReceipt:
         """((split, shard), where its rows lie) for each record batch."""
         for batch, (shard, _) in enumerate(self.batches):
             yield (self.split, shard), StagedBatch((self.member, self.first_record, batch), self.path, batch)
+
+
+_OWN_NAME = re.compile(r"(chunk|shard|unpacked)-.*")
+
+
+def clear(folder: str) -> None:
+    """Deletes the staged pieces in a folder, and the folder if nothing else is in it."""
+    files = storage.list_folder(folder)
+    storage.delete([file.path for file in files if _OWN_NAME.fullmatch(storage.base_name(file.path))])
+    storage.delete_empty_folder(folder)
 
 
 def chunk_path(folder: str, digest: str) -> str:
@@ -68,12 +82,31 @@ def receipt_path(path: str) -> str:
     return f"{path}.json"
 
 
-def read_receipt(path: str) -> Any | None:
-    """The receipt of a staged file, as JSON; None where there is none, so the file can't be relied on."""
+def fingerprint(path: str) -> str:
+    """Size and XXH3-64 of a local file: after a power cut it can be shorter than its receipt says, or zeros.
+
+    An object is there whole or not at all, so its size is enough.
+    """
+    if storage.is_remote(path):
+        return f"{storage.size_bytes(path)}"
+    digest, size = xxhash.xxh3_64(), 0
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+            size += len(block)
+    return f"{size} {digest.hexdigest()}"
+
+
+def read_receipt(path: str) -> dict[str, Any] | None:
+    """The receipt of a staged file, as JSON; None where there is none that can be relied on."""
     receipt = receipt_path(path)
     if not storage.exists(receipt):
         return None
-    return json.loads(storage.read_bytes(receipt))
+    try:
+        fields = json.loads(storage.read_bytes(receipt))
+    except ValueError:
+        return None  # torn by a power cut
+    return fields if isinstance(fields, dict) else None
 
 
 def write_receipt(path: str, receipt: Any) -> None:
@@ -82,7 +115,7 @@ def write_receipt(path: str, receipt: Any) -> None:
 
 def read_chunk_receipt(path: str) -> ChunkReceipt | None:
     fields = read_receipt(path)
-    if fields is None:
+    if fields is None or not storage.exists(path) or fields.get("content") != fingerprint(path):
         return None
     return ChunkReceipt(**{**fields, "batches": [(shard, rows) for shard, rows in fields["batches"]]})
 

@@ -1,7 +1,7 @@
 """Files, wherever they are: local paths by the standard library, URLs by Beam's FileSystems.
 
-Beam's local file system lists a whole folder to delete one file and understands no fsync, so local paths don't go
-through it; and a command that only touches local files needn't import Beam.
+Beam's local file system lists a whole folder to delete one file and knows no fsync, so local paths don't go through it;
+and a command that only touches local files needn't import Beam.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import errno
 import glob as globbing
 import os
 import posixpath
-import shutil
 import stat
 import uuid
 from collections.abc import Iterator
@@ -48,8 +47,7 @@ def base_name(path: str) -> str:
 def open_read(path: str) -> BinaryIO:
     """A seekable stream of the file's bytes."""
     if is_remote(path):
-        filesystems = _filesystems()
-        return cast(BinaryIO, filesystems.open(path, compression_type=_uncompressed()))
+        return cast(BinaryIO, _filesystems(path).open(path, compression_type=_uncompressed()))
     return open(path, "rb")
 
 
@@ -59,13 +57,14 @@ def read_bytes(path: str) -> bytes:
 
 
 @contextlib.contextmanager
-def atomic_write(path: str) -> Iterator[BinaryIO]:
+def atomic_write(path: str, *, durable: bool = False) -> Iterator[BinaryIO]:
     """A stream whose bytes appear under `path` at once, when the block ends without an error.
 
-    A local file is written beside its place and renamed; an object store shows an object only once it is closed.
+    A local file is written beside its place and renamed, if `durable` after its bytes are on the disk; an object store
+    shows an object only once it is closed.
     """
     if is_remote(path):
-        stream = cast(BinaryIO, _filesystems().create(path, compression_type=_uncompressed()))
+        stream = cast(BinaryIO, _filesystems(path).create(path, compression_type=_uncompressed()))
         with stream:
             yield stream
         return
@@ -74,6 +73,9 @@ def atomic_write(path: str) -> Iterator[BinaryIO]:
     try:
         with open(temporary, "wb") as stream:
             yield stream
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -81,14 +83,14 @@ def atomic_write(path: str) -> Iterator[BinaryIO]:
         raise
 
 
-def write_bytes(path: str, content: bytes) -> None:
-    with atomic_write(path) as stream:
+def write_bytes(path: str, content: bytes, *, durable: bool = False) -> None:
+    with atomic_write(path, durable=durable) as stream:
         stream.write(content)
 
 
 def exists(path: str) -> bool:
     if is_remote(path):
-        return bool(_filesystems().exists(path))
+        return bool(_filesystems(path).exists(path))
     return os.path.exists(path)
 
 
@@ -141,18 +143,18 @@ def delete(paths: list[str]) -> None:
     """Delete files; one that is gone already is no error."""
     remote = [path for path in paths if is_remote(path)]
     if remote:
-        _filesystems().delete(remote)
+        _filesystems(remote[0]).delete(remote)
     for path in paths:
         if not is_remote(path):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
 
 
-def delete_folder(folder: str) -> None:
-    if is_remote(folder):
-        delete([file.path for file in _match(join(folder, "**"))])
-    else:
-        shutil.rmtree(folder, ignore_errors=True)
+def delete_empty_folder(folder: str) -> None:
+    """Deletes a local folder that nothing is left in; an object store has no folders."""
+    if not is_remote(folder):
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)
 
 
 @contextlib.contextmanager
@@ -186,8 +188,15 @@ _ADVICE = {
 
 
 def _local_tree(folder: str) -> list[StoredFile]:
-    walked = os.walk(folder, onerror=_raise)  # by itself it passes over a folder that can't be read
-    paths = [os.path.join(parent, name) for parent, _, names in walked for name in names]
+    paths: list[str] = []
+    seen: set[str] = set()
+    # By itself the walk passes over folders that can't be read, and over links to folders.
+    for parent, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
+        if os.path.realpath(parent) in seen:
+            folders.clear()
+            continue
+        seen.add(os.path.realpath(parent))
+        paths.extend(os.path.join(parent, name) for name in names)
     return [_local_file(path) for path in sorted(paths)]
 
 
@@ -201,14 +210,21 @@ def _local_file(path: str) -> StoredFile:
 
 
 def _match(pattern: str) -> list[StoredFile]:
-    found = _filesystems().match([pattern])[0].metadata_list
+    found = _filesystems(pattern).match([pattern])[0].metadata_list
     files = [StoredFile(m.path, m.size_in_bytes, str(m.last_updated_in_seconds)) for m in found]
     return sorted(files, key=lambda file: file.path)
 
 
-def _filesystems() -> Any:
+def _filesystems(url: str) -> Any:
     from apache_beam.io.filesystems import FileSystems  # some seconds to import, and only URLs need it
 
+    try:
+        FileSystems.get_filesystem(url)
+    except ValueError as error:
+        raise UserError(
+            f"{url}: expected a path, or a URL that Beam can open, found neither; for gs:// install apache-beam[gcp], "
+            "for s3:// apache-beam[aws], and name a file:// URL by its path"
+        ) from error
     return FileSystems
 
 

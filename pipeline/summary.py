@@ -40,7 +40,11 @@ def print_summary(card: Card, output: str, seconds: float, console: Console) -> 
         if any(reason in of.dropped or reason in of.rejected for of in counts):
             console.print(f"{reason}: {meaning}", highlight=False)
     read = sum(of.read for of in counts)
-    console.print(f"{output}: {read:,} records in {seconds:,.1f} s, {read / seconds:,.0f} records/s", highlight=False)
+    console.print(
+        f"{output}: {read:,} records in {seconds:,.1f} s, {read / seconds:,.0f} records/s",
+        highlight=False,
+        markup=False,
+    )
 
 
 def _reasons(by_split: list[Mapping[str, int]]) -> list[str]:

@@ -98,6 +98,7 @@ class Publish(beam.DoFn):
         chunks = [receipt for receipt in receipts if isinstance(receipt, ChunkReceipt)]
         shards = [receipt for receipt in receipts if isinstance(receipt, ShardReceipt)]
         card = publish.build_card(job.members, chunks, shards, job.config)
+        publish.check_sources(job.members)
         publish.check_rejects(card, job.max_reject_fraction)
         publish.write_side_files(card, job.config, job.output)
         storage.delete(publish.leftovers(card, job.output))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +20,9 @@ CLASSES = "classes.txt"
 TFDS_INFO = "dataset_info.json"
 TFDS_FEATURES = "features.json"
 TFDS_LABELS = "label.labels.txt"
+SIDE_FILES = (CLASSES, TFDS_LABELS, TFDS_INFO, TFDS_FEATURES)
+LOCK = "_lock.json"
+"""Held by a conversion at work in the folder."""
 MANIFEST_FOLDER = "manifest"
 STAGING_FOLDER = "_staging"
 
@@ -35,8 +39,19 @@ class DamagedCard(DatasetError):
     """A card that isn't what was written."""
 
 
+_NUMBERS = r"-\d{5}-of-\d{5}"
+_OWN_NAME = re.compile(
+    rf"({'|'.join(SPLITS)}){_NUMBERS}\.tfrecord|{MANIFEST_FOLDER}/({'|'.join(SPLITS)}){_NUMBERS}\.parquet"
+)
+
+
 def shard_name(split: str, index: int, count: int) -> str:
     return f"{split}-{index:05d}-of-{count:05d}.tfrecord"
+
+
+def is_own_name(path: str) -> bool:
+    """Whether a path relative to a data set's folder is one that a conversion writes."""
+    return path == CARD or path in SIDE_FILES or bool(_OWN_NAME.fullmatch(path))
 
 
 def index_name(shard: str) -> str:

@@ -49,7 +49,7 @@ def test_golden_digests(archives: Path, tmp_path: Path, convert: Run) -> None:
 
 
 def test_the_card_knows_the_digests(archives: Path, tmp_path: Path, convert: Run) -> None:
-    convert(f"--input=train={archives}/train", *SHARDS, f"--output={tmp_path}/o")
+    convert(f"--input=train={archives}/train", SHARDS[0], f"--output={tmp_path}/o")
     shards = read_card(tmp_path / "o").split("train").shards
     known = {shard.path: shard.sha256 for shard in shards} | {s.manifest_path: s.manifest_sha256 for s in shards}
     assert known == digests(tmp_path / "o")

@@ -15,10 +15,9 @@ from schemas.classes import ClassList, ClassListError, parse_classes
 from schemas.dataset import (
     CARD,
     CLASSES,
+    SIDE_FILES,
     SPLITS,
     STAGING_FOLDER,
-    TFDS_FEATURES,
-    TFDS_INFO,
     TFDS_LABELS,
     Card,
     Counts,
@@ -27,8 +26,6 @@ from schemas.dataset import (
     shard_name,
 )
 from schemas.manifest import DROPPED, KEPT, REJECTED
-
-_SIDE_FILES = (CLASSES, TFDS_LABELS, TFDS_INFO, TFDS_FEATURES)
 
 
 def check_card(card: Card, content: bytes) -> list[Finding]:
@@ -105,7 +102,7 @@ def check_files(card: Card, classes: ClassList | None, folder: str) -> list[Find
         if fault:
             findings.append(Finding(name, f"{fault}; {RESTORE}"))
     shards = [shard for split in card.splits.values() for shard in split.shards]
-    mine = {CARD, *_SIDE_FILES}
+    mine = {CARD, *SIDE_FILES}
     mine.update(path for shard in shards for path in (shard.path, shard.manifest_path, index_name(shard.path)))
     with storage.explained(f"read {folder}"):
         found = storage.find(folder)
