@@ -41,7 +41,9 @@ class AugmentConfig:
 PRESETS = {
     "none": AugmentConfig(),
     "light": AugmentConfig(rotate_degrees=8, scale=0.1, shear=0.1, shift=0.04, elastic=0.01, thickness=0.5),
-    "full": AugmentConfig(rotate_degrees=15, scale=0.18, shear=0.2, shift=0.06, elastic=0.02, thickness=0.8, erase=0.25),
+    "full": AugmentConfig(
+        rotate_degrees=15, scale=0.18, shear=0.2, shift=0.06, elastic=0.02, thickness=0.8, erase=0.25
+    ),
 }
 """The values of --augment."""
 

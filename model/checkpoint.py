@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import tensorflow as tf
 
@@ -36,7 +35,7 @@ class Progress(tf.Module):
 
 
 class Checkpoints:
-    """Saves and restores a run. `writes` is False on the workers that aren't the chief: theirs is thrown away."""
+    """Saves and restores a run; what a worker that doesn't write saves is thrown away."""
 
     def __init__(
         self,
@@ -119,15 +118,3 @@ def writing(what: str | Path) -> Iterator[None]:
             full = "No space left" in error.message or "quota exceeded" in error.message
         advice = "make room" if full else "make it writable"
         raise TrainError(f"{what}: can't be written ({reason}); {advice}, and the same command resumes") from error
-
-
-def is_chief(strategy: Any) -> tuple[bool, int, int]:
-    """Whether this process writes the run's folder, its number among the workers, and theirs."""
-    resolver = strategy.cluster_resolver
-    if resolver is None or not resolver.task_type:
-        return True, 0, 1
-    worker = int(resolver.task_id or 0)
-    spec = resolver.cluster_spec()
-    has_chief = "chief" in spec.jobs
-    writes = resolver.task_type == "chief" if has_chief else worker == 0
-    return writes, worker, sum(spec.num_tasks(job) for job in spec.jobs if job in ("chief", "worker"))

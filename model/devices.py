@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from model.errors import TrainError
 
@@ -67,6 +67,30 @@ def make_strategy(replicas: int | None) -> Any:
     if not gpus:
         return _on_cpu(replicas or 1)
     return _on_gpus(replicas or len(gpus), gpus)
+
+
+class Place(NamedTuple):
+    """This process among the workers of a run."""
+
+    worker: int
+    """From 0, in the order of TF_CONFIG, the chief first."""
+    workers: int
+    writes: bool
+    """Whether it is the one that writes the run's folder."""
+
+
+ALONE = Place(0, 1, True)
+
+
+def place_of(strategy: Any) -> Place:
+    resolver = strategy.cluster_resolver
+    if resolver is None or not resolver.task_type:
+        return ALONE
+    spec = resolver.cluster_spec()
+    chiefs = spec.num_tasks("chief") if "chief" in spec.jobs else 0
+    workers = spec.num_tasks("worker") if "worker" in spec.jobs else 0
+    number = int(resolver.task_id or 0) + (chiefs if resolver.task_type == "worker" else 0)
+    return Place(number, chiefs + workers, number == 0)
 
 
 def has_gpu() -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from model.checkpoint import Checkpoints, Progress, writing
+from model.devices import place_of
 from model.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, TrainError
 from model.input import Share, TrainingSource, damaged, evaluation_batches
 from model.options import TrainConfig
@@ -62,7 +63,9 @@ class Loop:
         report: Report,
     ) -> None:
         self._task = task
-        self._strategy = strategy
+        self._place = place = place_of(strategy)
+        replicas, local = strategy.num_replicas_in_sync, strategy.num_replicas_in_sync // place.workers
+        self._share = Share(replicas, place.worker * local, local)
         self._state = state
         self._progress = progress
         self._checkpoints = checkpoints
@@ -70,7 +73,6 @@ class Loop:
         self._steps = make_step(model, state, task.config, strategy, task.total_steps)
         self._evaluation = make_evaluation(model, state, task.config, strategy)
         self._plain_model: keras.Model | None = None
-        self._workers = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
         self._agreement = make_agreement(strategy)
         self._signal: int | None = None
 
@@ -126,17 +128,13 @@ class Loop:
             self._progress.unlogged.assign(sums)
 
     def _training_batches(self, step: int) -> Any:
-        def local(context: Any) -> Any:
-            replicas = context.num_replicas_in_sync
-            local_replicas = replicas // context.num_input_pipelines
-            share = Share(replicas, context.input_pipeline_id * local_replicas, local_replicas)
-            steps = self._task.total_steps - step
-            batches = self._task.source.batches(step, self._task.total_steps, share)
-            batches = batches.apply(tf.data.experimental.assert_cardinality(steps * local_replicas))
-            # Of an endless data set the replicas needn't agree at every step whether there is a next batch.
-            return batches.repeat() if os.environ.get("REP") else batches
+        """uint8 [local replicas, replica batch, s, s, 1], int32 [local replicas, replica batch].
 
-        return self._strategy.distribute_datasets_from_function(local)
+        The replicas share one iterator and take their rows: tf.distribute's iterators can hang when they go, and ask
+        the workers before every step whether there is another one.
+        """
+        batches = self._task.source.batches(step, self._task.total_steps, self._share)
+        return batches.batch(self._share.local_replicas, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
     def _call_steps(self, step: int, seconds_per_step: float) -> int:
         """How many steps the next call makes: up to whatever comes next, or half a second."""
@@ -149,7 +147,7 @@ class Loop:
         until_checkpoint = self._checkpoints.steps_until_due(step)
         if until_checkpoint is not None:
             limits.append(until_checkpoint)
-        if self._workers:
+        if self._place.workers > 1:
             limits.append(_WORKERS_CALL_STEPS)
         else:
             limits.append(max(1, int(_CALL_SECONDS / seconds_per_step)) if seconds_per_step else 1)
@@ -159,7 +157,7 @@ class Loop:
         try:
             losses, accuracies = self._steps(batches, tf.constant(step, tf.int64), tf.constant(count, tf.int64))
             return losses.numpy(), accuracies.numpy()
-        except (tf.errors.DataLossError, tf.errors.FailedPreconditionError) as error:
+        except (tf.errors.DataLossError, tf.errors.OutOfRangeError, tf.errors.FailedPreconditionError) as error:
             raise damaged(self._task.config.data, self._task.config.split) from error
         except tf.errors.ResourceExhaustedError as error:
             raise TrainError(
@@ -188,17 +186,15 @@ class Loop:
 
     def _sums_over(self, split: str) -> np.ndarray:
         """float64 [4]: loss, top-1, top-5 and samples, over every sample of the split."""
-        config, replicas = self._task.config, self._strategy.num_replicas_in_sync
-        replica_batch = config.global_batch // replicas
-
-        def local(context: Any) -> Any:
-            batches = evaluation_batches(self._task.card, config.data, split, replica_batch, multiple=replicas)
-            batches = batches.map(lambda images, labels, mask, _: (images, labels, mask))
-            return batches.shard(context.num_input_pipelines, context.input_pipeline_id)
-
+        config, share = self._task.config, self._share
+        replica_batch = config.global_batch // share.replicas
+        batches = evaluation_batches(self._task.card, config.data, split, replica_batch, multiple=share.replicas)
+        batches = batches.map(lambda images, labels, mask, _: (images, labels, mask))
+        batches = batches.shard(self._place.workers, self._place.worker)
+        batches = batches.batch(share.local_replicas, drop_remainder=True)
         sums = np.zeros(4)
         try:
-            for images, labels, mask in self._strategy.distribute_datasets_from_function(local):
+            for images, labels, mask in batches:
                 sums += self._evaluation(images, labels, mask).numpy()
         except tf.errors.DataLossError as error:
             raise damaged(config.data, split) from error
@@ -231,7 +227,7 @@ class Loop:
     def _stop_asked(self) -> bool:
         """Whether this process, or any other worker, was asked to stop."""
         asked = self._signal is not None
-        return self._agreement(asked) if self._workers else asked
+        return self._agreement(asked) if (self._place.workers > 1) else asked
 
     def _stop(self, number: int, _: FrameType | None) -> None:
         if self._signal is not None and number == signal.SIGINT:

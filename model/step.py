@@ -19,6 +19,7 @@ from model.update import adamw, all_finite, averaged, clipped, learning_rate, ne
 
 PIXEL_MAX = 255.0
 TOP_K = 5
+_RANK_OF_ALL = 5  # [local replicas, replica batch, s, s, 1]
 
 
 class ForwardBackward(NamedTuple):
@@ -127,9 +128,10 @@ def make_update(config: TrainConfig, total_steps: int) -> Callable[..., dict[str
 def make_step(
     model: keras.Model, state: TrainState, config: TrainConfig, strategy: Any, total_steps: int
 ) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
-    """(distributed iterator, first step, count) -> losses float32 [count], accuracies float32 [count].
+    """(iterator, first step, count) -> losses float32 [count], accuracies float32 [count].
 
-    The iterator gives each replica (uint8 [config.global_batch / replicas, s, s, 1], int32 [the same]).
+    The iterator gives (uint8 [local replicas, config.global_batch / replicas, s, s, 1], int32 [the same two]), or is a
+    distributed one that gives each replica its own rows.
     Runs `count` steps in one call and leaves their result in `state`. Step and count are int64 scalar tensors.
     """
     replicas = strategy.num_replicas_in_sync
@@ -139,7 +141,7 @@ def make_step(
 
     def replica_step(images: Any, labels: Any, step: Any) -> tuple[Any, Any]:
         context = tf.distribute.get_replica_context()
-        # A distributed iterator of several workers forgets the batch dimension.
+        images, labels = own_rows(images, labels)
         images = tf.ensure_shape(images, [config.global_batch // replicas, *images.shape[1:]])
         values = {name: [variable.read_value() for variable in getattr(state, name)] for name in STATE_FIELDS}
         seed = step_seed(config, step, context.replica_id_in_sync_group, replicas)
@@ -181,7 +183,10 @@ STATE_FIELDS = (
 
 
 def make_evaluation(model: keras.Model, state: TrainState, config: TrainConfig, strategy: Any) -> Callable[..., Any]:
-    """(images, labels, mask), distributed -> float32 [4]: the sums of loss, top-1, top-5 and samples."""
+    """(images, labels, mask) -> float32 [4]: the sums of loss, top-1, top-5 and samples, over all replicas.
+
+    The three are [local replicas, replica batch, …], or distributed values.
+    """
     weights, statistics = state.evaluated
 
     def forward(weights: list[Any], statistics: list[Any], images: Any, labels: Any, mask: Any) -> Any:
@@ -196,6 +201,7 @@ def make_evaluation(model: keras.Model, state: TrainState, config: TrainConfig, 
     forward = compiled(forward, config.xla)
 
     def replica_evaluation(images: Any, labels: Any, mask: Any) -> Any:
+        images, labels, mask = own_rows(images, labels, mask)
         values = [variable.read_value() for variable in weights]
         return forward(values, [variable.read_value() for variable in statistics], images, labels, mask)
 
@@ -204,6 +210,15 @@ def make_evaluation(model: keras.Model, state: TrainState, config: TrainConfig, 
         return strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None)
 
     return tf.function(evaluation, reduce_retracing=True)
+
+
+def own_rows(images: Any, *others: Any) -> list[Any]:
+    """Of what lies on the host for all local replicas, this replica's; what is its own already stays as it is."""
+    if images.shape.rank != _RANK_OF_ALL:
+        return [images, *others]
+    number = tf.distribute.get_replica_context().replica_id_in_sync_group
+    with tf.device("CPU:0"):  # only these rows travel to the device
+        return [tensor[number % tensor.shape[0]] for tensor in (images, *others)]
 
 
 def make_agreement(strategy: Any) -> Callable[[bool], bool]:

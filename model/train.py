@@ -24,13 +24,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def train(config: TrainConfig) -> int:
     """One run, from where it stopped to its end; returns the exit status. Raises TrainError and DatasetError."""
     # TensorFlow takes seconds to import: --help and a misspelt flag needn't wait for it.
-    from model.devices import make_strategy, setup_tensorflow
+    from model.devices import make_strategy, place_of, setup_tensorflow
 
     setup_tensorflow()
     from pathlib import Path
 
     from model import run_folder
-    from model.checkpoint import Checkpoints, Progress, is_chief, writing
+    from model.checkpoint import Checkpoints, Progress, writing
     from model.examples import open_dataset
     from model.input import training_source
     from model.loop import Loop, Task, evaluated_split
@@ -61,20 +61,20 @@ def train(config: TrainConfig) -> int:
     state = TrainState(model, strategy, config, loss_scaling=precision == "float16")
 
     # Checkpoint: where the run stands
-    writes, worker, workers = is_chief(strategy)
+    place = place_of(strategy)
     progress = Progress(config.seed)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        if writes and earlier is None:
+        if place.writes and earlier is None:
             run_folder.begin(folder, run_folder.describe(config, card, source.mode), classes)
-    checkpoints = Checkpoints(folder, state, progress, config, writes=writes, worker=worker, workers=workers)
+    checkpoints = Checkpoints(folder, state, progress, config, **place._asdict())
     resumed = checkpoints.restore()
-    if writes:
+    if place.writes:
         with writing(folder):
             run_folder.cut_metrics(folder, int(progress.step.numpy()), int(progress.evaluated_step.numpy()))
 
     # Loop: steps, evaluations, checkpoints, until the end or a signal
-    report = Report(folder, total_steps, source.steps_per_epoch, writes=writes)
+    report = Report(folder, total_steps, source.steps_per_epoch, writes=place.writes)
     report.say(
         f"{config.arch}, {model.count_params():,} parameters, {card.class_count:,} classes; "
         f"{source.records:,} samples of {config.split!r} ({source.mode}), "
@@ -85,9 +85,16 @@ def train(config: TrainConfig) -> int:
         report.say(f"resuming at step {int(progress.step.numpy()):,} of {total_steps:,}")
     task = Task(config, card, eval_split, folder, source, total_steps)
     try:
-        return Loop(task, strategy, model, state, progress, checkpoints, report).run()
+        status = Loop(task, strategy, model, state, progress, checkpoints, report).run()
     finally:
         report.close()
+
+    # Report: what to look at first
+    if status == 0 and place.writes:
+        from model.report import write_report
+
+        print(f"{write_report(folder, Path(config.data), eval_split or config.split)}: the page to look at")
+    return status
 
 
 def _device_kind() -> str:

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 STEPS = 30
 TINY = ["--arch=vgg11", "--width=0.0625", "--dense_width=16", "--global_batch=16", "--log_steps=1"]
 RUN = [*TINY, f"--steps={STEPS}", "--checkpoint_steps=7", "--augment=light"]
+BY_MODE = {"memory": ["--input=memory"], "stream": ["--input=stream", "--no-xla"]}
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -37,9 +39,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Input mode -> the folder of a run that nothing stopped."""
     folders = {}
-    for mode in ("memory", "stream"):
+    for mode, flags in BY_MODE.items():
         folders[mode] = tmp_path_factory.mktemp("undisturbed") / mode
-        assert main([*RUN, f"--data={data}", f"--model_dir={folders[mode]}", f"--input={mode}"]) == 0
+        assert main([*RUN, *flags, f"--data={data}", f"--model_dir={folders[mode]}"]) == 0
     return folders
 
 
@@ -101,7 +103,7 @@ def test_a_killed_run_ends_bit_for_bit_like_an_undisturbed_one(
     data: Path, undisturbed: dict[str, Path], tmp_path: Path, mode: str, number: signal.Signals, status: int
 ) -> None:
     run = tmp_path / "run"
-    command = [*RUN, f"--data={data}", f"--model_dir={run}", f"--input={mode}"]
+    command = [*RUN, *BY_MODE[mode], f"--data={data}", f"--model_dir={run}"]
     killed_after = random.randrange(1, STEPS - 1)  # between checkpoints and in mid-epoch, more often than not
     process = subprocess.Popen(
         [sys.executable, "-m", "model.train", *command],
@@ -229,6 +231,51 @@ def test_two_replicas_train_evaluate_and_resume(data: Path, tmp_path: Path) -> N
     assert "this run of 12 steps is finished" in again.stdout
 
 
+@pytest.mark.slow
+def test_two_workers_on_loopback_train_and_resume(data: Path, tmp_path: Path) -> None:
+    flags = [*TINY, "--no-xla", "--checkpoint_steps=5", "--steps=12"]
+    before: list[dict[str, Any]] = []
+    for attempt in range(2):
+        ports = [_free_port() for _ in range(2)]
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-m", "model.train", f"--data={data}", f"--model_dir={tmp_path / 'run'}", *flags],
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env={
+                    **os.environ,
+                    "CUDA_VISIBLE_DEVICES": "",
+                    "TF_CONFIG": json.dumps(
+                        {
+                            "cluster": {"worker": [f"127.0.0.1:{port}" for port in ports]},
+                            "task": {"type": "worker", "index": index},
+                        }
+                    ),
+                },
+            )
+            for index in range(2)
+        ]
+        try:
+            printed = [process.communicate(timeout=180)[0] for process in processes]
+        finally:
+            for process in processes:
+                process.kill()
+        assert [process.returncode for process in processes] == [0, 0], printed
+        assert "2 × CPU" in printed[0]
+        assert printed[1] == ""  # one worker speaks
+        lines = _metrics(tmp_path / "run")
+        assert [line["step"] for line in lines if line["kind"] == "train"] == list(range(1, 13))
+        assert len([line for line in lines if line["kind"] == "eval"]) == 1
+        if attempt == 0:  # as if killed after step 11, evaluation and the last checkpoint lost
+            _drop_last_checkpoint(tmp_path / "run" / "checkpoints")
+        else:
+            assert "resuming at step 10 of 12" in printed[0]
+            assert [line["loss"] for line in lines] == [line["loss"] for line in before]
+        before = lines
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
@@ -277,6 +324,22 @@ def _command(data: Path, run: Path, *flags: str) -> subprocess.CompletedProcess[
     command = [sys.executable, "-m", "model.train", f"--data={data}", f"--model_dir={run}", *flags]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _drop_last_checkpoint(folder: Path) -> None:
+    """Leaves the folder as it was before the last checkpoint was written."""
+    last = Path(tf.train.latest_checkpoint(str(folder)))
+    earlier = next(path for path in folder.glob("ckpt-*.index") if path.stem != last.name)
+    for path in folder.glob(f"{last.name}.*"):
+        path.unlink()
+    state = f'model_checkpoint_path: "{earlier.stem}"\nall_model_checkpoint_paths: "{earlier.stem}"\n'
+    (folder / "checkpoint").write_text(state)
 
 
 def _metrics(run: Path) -> list[dict[str, Any]]:
