@@ -213,7 +213,7 @@ def test_without_duckdb_it_says_how_to_get_it(dataset: Path, inspect: Run, monke
     for arguments in ([], ["--sql", "SELECT 1"], ["--html", "x.html"], ["--index"]):
         status, _, err = inspect(dataset, *arguments)
         assert status == 2
-        assert "pip install 'hwdb-shards[inspect]'" in err
+        assert "pip install '.[inspect]'" in err
 
 
 def test_help_waits_for_no_library() -> None:

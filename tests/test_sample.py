@@ -198,7 +198,7 @@ def test_a_missing_package_is_named(
     finally:
         glyphs.load_font.cache_clear()
     error = capsys.readouterr().err
-    assert "pip install 'hwdb-shards[sample]'" in error
+    assert "pip install '.[sample]'" in error
     assert error.count("\n") == 1
     assert not (tmp_path / "new").exists()
 

@@ -57,13 +57,13 @@ def font_path() -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise UserError(
             f"the glyphs of the sample come from the package {FONT_PACKAGE}, which isn't installed; "
-            "install it: pip install 'hwdb-shards[sample]'"
+            "install it: pip install '.[sample]'"
         )
     path = Path(spec.submodule_search_locations[0]) / FONT_FILE
     if not path.is_file():
         raise UserError(
             f"{path}: expected the font of the package {FONT_PACKAGE}, found no such file; "
-            "reinstall it: pip install --force-reinstall 'hwdb-shards[sample]'"
+            "reinstall it: pip install --force-reinstall '.[sample]'"
         )
     return path
 
@@ -77,7 +77,7 @@ def load_font() -> FreeTypeFont:
         from PIL import ImageFont
     except ImportError:
         raise UserError(
-            "Pillow renders the glyphs of the sample and isn't installed; install it: pip install 'hwdb-shards[sample]'"
+            "Pillow renders the glyphs of the sample and isn't installed; install it: pip install '.[sample]'"
         ) from None
     try:
         # The basic layout engine: raqm is slower and not part of every build of Pillow.

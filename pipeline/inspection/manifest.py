@@ -182,7 +182,7 @@ def _import_duckdb() -> Any:
 def _no_duckdb() -> NoReturn:
     raise UserError(
         "expected DuckDB, which looks through the manifest, found it missing; install it with: "
-        "pip install 'hwdb-shards[inspect]', or pip install duckdb"
+        "pip install '.[inspect]', or pip install duckdb"
     ) from None
 
 
