@@ -89,11 +89,16 @@ def train(config: TrainConfig) -> int:
     finally:
         report.close()
 
-    # Report: what to look at first
+    # Report: what to look at first. The model is there by now, with or without it
     if status == 0 and place.writes:
-        from model.report import write_report
+        from model.report import REPORT, write_report
+        from schemas.dataset import DatasetError
 
-        print(f"{write_report(folder, Path(config.data), eval_split or config.split)}: the page to look at")
+        try:
+            if not (folder / REPORT).exists():
+                print(f"{write_report(folder, Path(config.data), eval_split or config.split)}: the page to look at")
+        except (TrainError, DatasetError) as error:
+            print(f"model.train: no report.html: {error}", file=sys.stderr)
     return status
 
 

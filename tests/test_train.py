@@ -79,6 +79,7 @@ def test_a_run_leaves_what_it_promises(undisturbed: dict[str, Path]) -> None:
     assert [(line["step"], line["split"]) for line in evaluations] == [(s, "validation") for s in (12, 24, STEPS)]
     assert all(round(line["accuracy"] * 21, 6) % 1 == 0 for line in evaluations)
     assert list((run / "tensorboard").iterdir())
+    assert "<svg" in (run / "report.html").read_text("utf-8")
     model = keras.models.load_model(run / "model.keras", compile=False)
     assert model.input_shape == (None, 16, 16, 1)
     logits = model(np.zeros((3, 16, 16, 1), np.float32))

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from pipeline.encode import encode_example, frame_example, image_encoder
 from schemas.classes import ClassList
-from schemas.dataset import CARD, CLASSES, Card, Counts, ShardFile, Split, shard_name
+from schemas.dataset import CARD, CLASSES, Card, Counts, ShardFile, Split, manifest_part_name, shard_name
 from schemas.example import FORMAT_VERSION, ImageEncoding
+from schemas.manifest import MANIFEST_SCHEMA
 
 CHARACTERS = tuple("零一二三四五六七八九")
 
@@ -62,7 +65,22 @@ def _write_split(
         frames[number % shards].append(frame_example(example)[0])
     files = []
     for index, shard in enumerate(frames):
-        name, content = shard_name(split, index, shards), b"".join(shard)
+        name, part, content = (
+            shard_name(split, index, shards),
+            manifest_part_name(split, index, shards),
+            b"".join(shard),
+        )
         (folder / name).write_bytes(content)
-        files.append(ShardFile(name, len(shard), len(content), hashlib.sha256(content).hexdigest(), "", 0, 0, ""))
+        (folder / part).parent.mkdir(exist_ok=True)
+        offset, rows = 0, []
+        for position, frame in enumerate(shard):
+            record = {"record_index": position * shards + index, "source_offset": 0, "source_bytes": 0}
+            names = {"split": split, "writer": "w", "archive": "w.gnt", "member": "w.gnt", "status": "kept"}
+            place = {"shard": name, "shard_index": position, "shard_offset": offset, "shard_bytes": len(frame)}
+            rows.append({"sample_id": f"{split}/w.gnt/{record['record_index']}", **names, **record, **place})
+            offset += len(frame)
+        pq.write_table(pa.Table.from_pylist(rows, MANIFEST_SCHEMA), folder / part)
+        files.append(
+            ShardFile(name, len(shard), len(content), hashlib.sha256(content).hexdigest(), part, len(shard), 0, "")
+        )
     return Split(Counts(count, count, {}, {}), classes, 1, files)
