@@ -37,6 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def convert(arguments: Arguments) -> None:
     """One conversion, from the inputs to the card. Raises UserError for what the user can mend."""
     # Imports stand where they are needed: --help and a misspelt flag don't wait for Arrow, nor a bad input for Beam.
+    from pipeline import prefork
+    from pipeline.direct import is_direct, may_fork
+
+    if is_direct(arguments.runner) and may_fork(arguments.beam):
+        prefork.start()
     from rich.console import Console
 
     from pipeline import staging, storage
@@ -63,12 +68,9 @@ def convert(arguments: Arguments) -> None:
 
 def _prepare(arguments: Arguments, job: Conversion) -> Callable[[], None]:
     """What runs the job on its engine. Raises UserError for Beam's flags where they make no sense."""
-    from pipeline import prefork
-    from pipeline.direct import is_direct, plan_local
+    from pipeline.direct import plan_local
 
     local = plan_local(arguments.beam, job.source_bytes)
-    if is_direct(arguments.runner) and local.mode == "multi_processing":
-        prefork.start()
     _quieten_beam()
     import apache_beam as beam
 
@@ -110,4 +112,7 @@ def _quieten_beam() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    os._exit(status)  # what Beam has running in the background would take a quarter of a second to end

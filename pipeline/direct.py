@@ -24,6 +24,11 @@ def is_direct(runner: str) -> bool:
     return runner.lower().rpartition(".")[2] == "directrunner"
 
 
+def may_fork(flags: Sequence[str]) -> bool:
+    """Whether an input of any size would be shared out to processes."""
+    return plan_local(flags, SMALL_INPUT_BYTES).mode == "multi_processing"
+
+
 def plan_local(flags: Sequence[str], source_bytes: int) -> LocalPlan:
     """All cores, in processes, unless Beam's own flags say otherwise or the input is too small to share out."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)

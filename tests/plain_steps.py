@@ -5,6 +5,9 @@ Everything but the interpolation itself is NumPy; nothing is imported from the p
 
 from __future__ import annotations
 
+from fractions import Fraction
+from math import floor
+
 import cv2
 import numpy as np
 
@@ -48,10 +51,10 @@ def fitted(ink: np.ndarray, size: int) -> np.ndarray:
     """Longer side 7/8 of `size`, in the middle of `size` × `size`."""
     inner = size - 2 * (size // 16)
     while max(ink.shape) > 2 * inner:
-        half = ((ink.shape[1] + 1) // 2, (ink.shape[0] + 1) // 2)
-        ink = cv2.resize(ink, half, interpolation=cv2.INTER_LINEAR_EXACT)
-    scale = inner / max(ink.shape)
-    height, width = (max(1, int(np.floor(side * scale + 0.5))) for side in ink.shape)
+        halved = ((ink.shape[1] + 1) // 2, (ink.shape[0] + 1) // 2)
+        ink = cv2.resize(ink, halved, interpolation=cv2.INTER_LINEAR_EXACT)
+    half = Fraction(1, 2)
+    height, width = (max(1, floor(Fraction(side * inner, max(ink.shape)) + half)) for side in ink.shape)
     scaled = cv2.resize(ink, (width, height), interpolation=cv2.INTER_LINEAR_EXACT)
     image = np.zeros((size, size), np.uint8)
     top, left = (size - height) // 2, (size - width) // 2
