@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -54,8 +53,3 @@ def read_images(card: Card, folder: Path, split: str, sample_ids: Sequence[str])
         examples.append(frame[_FRAME_HEADER_BYTES:-_FRAME_FOOTER_BYTES])
     images, _, _ = parse_examples(examples, card)
     return {sample_id: image[:, :, 0] for sample_id, image in zip(sample_ids, images.numpy(), strict=True)}
-
-
-def png_bytes(image: np.ndarray) -> bytes:
-    """uint8 [h, w] as a grey PNG."""
-    return cv2.imencode(".png", image)[1].tobytes()

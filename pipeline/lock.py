@@ -76,7 +76,7 @@ def _refuse_holder(path: str, output: str, content: bytes, *, alive: bool = Fals
         if not alive:
             return
         host, process = socket.gethostname(), "unknown"
-    if alive or (host != socket.gethostname() or storage.is_remote(path)):
+    if alive or host != socket.gethostname() or storage.is_remote(path):
         raise UserError(
             f"{output}: expected no other conversion into this folder, found one on {host}, process {process}; "
             f"wait for it, or delete {path} if it is gone"

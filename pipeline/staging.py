@@ -1,7 +1,7 @@
 """Staged chunks: what one chunk became, kept until the shards are written.
 
 A staged chunk is an Arrow IPC file with a record batch per target shard, and a receipt. The receipt is written last:
-it says that the file is whole, and where each shard's rows lie in it, so a rerun needn't open what it can reuse.
+it says what the file must hold to be whole, and where each shard's rows lie in it.
 """
 
 from __future__ import annotations
@@ -117,7 +117,9 @@ def read_chunk_receipt(path: str) -> ChunkReceipt | None:
     fields = read_receipt(path)
     if fields is None or not storage.exists(path) or fields.get("content") != fingerprint(path):
         return None
-    return ChunkReceipt(**{**fields, "batches": [(shard, rows) for shard, rows in fields["batches"]]})
+    # The folder may have been moved, or be named by another path than when the receipt was written.
+    batches = [(shard, rows) for shard, rows in fields["batches"]]
+    return ChunkReceipt(**{**fields, "path": path, "batches": batches})
 
 
 def write_staged_chunk(path: str, tables: Iterable[pa.Table], num_shards: int) -> tuple[int, list[tuple[int, int]]]:

@@ -10,7 +10,6 @@ Status = Literal["kept", "dropped", "rejected"]
 KEPT: Status = "kept"
 DROPPED: Status = "dropped"
 REJECTED: Status = "rejected"
-STATUSES: tuple[Status, ...] = (KEPT, DROPPED, REJECTED)
 
 # Why a record was dropped. It was readable; the configuration leaves it out.
 OUTSIDE_CLASS_SET = "outside_class_set"

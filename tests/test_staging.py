@@ -71,6 +71,16 @@ def test_a_staged_chunk_is_reused_and_a_changed_setting_is_not(big_member: Path,
     assert convert_chunk(chunk, config, str(tmp_path)).path != first.path
 
 
+def test_a_staging_folder_may_move(big_member: Path, tmp_path: Path) -> None:
+    [member] = list_members([Input("train", str(big_member))], 0)
+    config = ConvertConfig(num_shards={"train": 1})
+    [chunk] = plan_chunks(member, str(tmp_path / "here"))
+    convert_chunk(chunk, config, str(tmp_path / "here"))
+    (tmp_path / "here").rename(tmp_path / "there")
+    by_shard = staged([chunk], config, tmp_path / "there")
+    assert write_shard("train", 0, by_shard[0], config, str(tmp_path), str(tmp_path / "there")).file.records == 80
+
+
 def test_a_chunk_without_receipt_is_made_again(big_member: Path, tmp_path: Path) -> None:
     [member] = list_members([Input("train", str(big_member))], 0)
     [chunk] = plan_chunks(member, str(tmp_path))
