@@ -154,7 +154,7 @@ def _members_of(one: Input) -> list[Member]:
 
 
 def _zip_members(split: str, file: storage.StoredFile) -> list[Member]:
-    with _explained_zip(file.path), storage.open_read(file.path) as stream:
+    with _explained_zip(file.path), storage.open_read(file.path, 0, file.size_bytes, zips.BUFFER_BYTES) as stream:
         entries = zips.list_entries(file.path, stream)
     return [
         Member(
@@ -172,16 +172,29 @@ def _zip_members(split: str, file: storage.StoredFile) -> list[Member]:
 
 
 @contextlib.contextmanager
-def open_member(member: Member) -> Iterator[BinaryIO]:
+def open_member(member: Member, buffer_bytes: int = storage.BUFFER_BYTES) -> Iterator[BinaryIO]:
     """The member's bytes as a stream, from its first byte; it can `seek` only where it has random access."""
-    with _explained_zip(member.location), storage.open_read(member.location) as stream:
-        stream.seek(member.data_offset)
-        yield stream if member.deflated_bytes is None else zips.open_inflated(stream, member.deflated_bytes)
+    begin, size = member.data_offset, member.size_bytes if member.deflated_bytes is None else member.deflated_bytes
+    with (
+        _explained_zip(member.location),
+        storage.open_read(member.location, begin, begin + size, buffer_bytes) as stream,
+    ):
+        yield stream if member.deflated_bytes is None else zips.open_inflated(stream, size)
+
+
+def read_stretch(member: Member, begin: int, size: int) -> bytes:
+    """`size` bytes of a member with random access. Raises UserError if it is shorter than its listing said."""
+    with _explained_zip(member.location):
+        data = storage.read_range(member.location, member.data_offset + begin, size)
+    return _whole(data, size, member)
 
 
 def read_exactly(stream: BinaryIO, size: int, member: Member) -> bytes:
     """`size` bytes of the stream. Raises UserError if the member is shorter than its listing said."""
-    data = stream.read(size)
+    return _whole(stream.read(size), size, member)
+
+
+def _whole(data: bytes, size: int, member: Member) -> bytes:
     if len(data) != size:
         advice = (
             "was it changed during the conversion? Run the same command again"

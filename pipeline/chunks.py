@@ -10,10 +10,9 @@ import hashlib
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import BinaryIO
 
 from pipeline import gnt, storage
-from pipeline.archives import Member, open_member, read_exactly
+from pipeline.archives import Member, open_member, read_exactly, read_stretch
 from pipeline.errors import UserError
 
 CHUNK_BYTES = 32 << 20  # 32 MiB, some 6,000 records of CASIA's
@@ -87,9 +86,11 @@ def read_chunk(chunk: Chunk) -> bytes:
     if chunk.unpacked is not None:
         with storage.explained(f"read {chunk.unpacked}"):
             data = storage.read_bytes(chunk.unpacked)
+    elif chunk.member.random_access:
+        data = read_stretch(chunk.member, chunk.begin, chunk.size_bytes)
     else:
         with open_member(chunk.member) as stream:
-            data = _read_at(stream, chunk)
+            data = read_exactly(stream, chunk.size_bytes, chunk.member)
     if chunk.is_whole_member:
         _check_crc(chunk.member, zlib.crc32(data) if chunk.member.zip_entry is not None else 0)
     elif chunk.crc is not None and zlib.crc32(data) != chunk.crc:
@@ -100,12 +101,6 @@ def read_chunk(chunk: Chunk) -> bytes:
             "as planning read them, found them changed; run the same command again"
         )
     return data
-
-
-def _read_at(stream: BinaryIO, chunk: Chunk) -> bytes:
-    if chunk.begin:
-        stream.seek(chunk.member.data_offset + chunk.begin)
-    return read_exactly(stream, chunk.size_bytes, chunk.member)
 
 
 def _next_cut(data: bytes, stop: int, left: int) -> tuple[int, int]:

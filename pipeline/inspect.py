@@ -52,7 +52,8 @@ def _inspect(argv: Sequence[str], out: TextIO) -> int:
         prog="python -m pipeline.inspect",
         usage=_USAGE,
         description="Shows what a data set holds: a summary, by default.",
-        epilog="'DIR show --help' and 'diff --help' say more of those two.",
+        epilog="'DIR show --help' and 'diff --help' say more of those two. "
+        "Every other flag goes to Beam's file systems, for instance --s3_endpoint_url=URL.",
         allow_abbrev=False,
     )
     add = parser.add_argument
@@ -73,7 +74,7 @@ def _inspect(argv: Sequence[str], out: TextIO) -> int:
         help="of the summary (table or json) or of --sql's answer (default: table)",
     )
     _add_against(parser)
-    arguments = parser.parse_args(argv)
+    arguments = _parse(parser, argv)
     given = arguments.sql is not None or arguments.html or arguments.index
     if arguments.format == "csv" and not given:
         raise UserError("--format csv: expected --sql with it; the summary has the formats table and json")
@@ -125,7 +126,7 @@ def _show(folder: str, argv: Sequence[str], out: TextIO) -> int:
     )
     add("--output", metavar="FILE", help="a PNG instead of blocks on the terminal")
     _add_against(parser)
-    arguments = parser.parse_args(argv)
+    arguments = _parse(parser, argv)
     if bool(arguments.sample_ids) == bool(arguments.char or arguments.writer):
         raise UserError("show: expected either SAMPLE_IDs or --char and --writer; for instance show --char 云")
     if arguments.limit < 1:
@@ -149,11 +150,20 @@ def _diff(argv: Sequence[str], out: TextIO) -> int:
     )
     parser.add_argument("folders", nargs=2, metavar="DIR", help="the folder of a data set, or its URL")
     parser.add_argument("--format", choices=("table", "json"), default="table", help="default: table")
-    arguments = parser.parse_args(argv)
+    arguments = _parse(parser, argv)
     from pipeline.inspection.diff import print_differences
 
     a, b = arguments.folders
     return EXIT_DIFFERENT if print_differences(a, b, arguments.format, out) else 0
+
+
+def _parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
+    arguments, beam = parser.parse_known_args(argv)
+    if beam:
+        from pipeline import storage
+
+        storage.use_known_flags(beam)
+    return arguments
 
 
 def _add_against(parser: argparse.ArgumentParser) -> None:

@@ -8,6 +8,9 @@ import json
 import os
 import socket
 from collections.abc import Iterator
+from typing import Any
+
+import psutil
 
 from pipeline import storage
 from pipeline.errors import UserError
@@ -24,7 +27,7 @@ def locked(output: str) -> Iterator[None]:
     path = storage.join(output, LOCK)
     with storage.explained(f"write {path}"):
         if storage.is_remote(path):
-            _refuse_holder(path, output, storage.read_bytes(path) if storage.exists(path) else b"")
+            _refuse_holder(path, output, storage.read_if_there(path) or b"")
             storage.write_bytes(path, _me())
             descriptor = None
         else:
@@ -40,7 +43,7 @@ def locked(output: str) -> Iterator[None]:
 
 def unlock(output: str) -> None:
     """Lets go of a folder this process holds."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, UserError):
         storage.delete([storage.join(output, LOCK)])
 
 
@@ -76,12 +79,22 @@ def _refuse_holder(path: str, output: str, content: bytes, *, alive: bool = Fals
         if not alive:
             return
         host, process = socket.gethostname(), "unknown"
-    if alive or host != socket.gethostname() or storage.is_remote(path):
+    if alive or host != socket.gethostname() or (storage.is_remote(path) and _lives(process, holder.get("started"))):
         raise UserError(
             f"{output}: expected no other conversion into this folder, found one on {host}, process {process}; "
             f"wait for it, or delete {path} if it is gone"
         )
 
 
+def _lives(process: Any, started: Any) -> bool:
+    """Whether a process of this host is the one that began then: its number may have been given to another."""
+    try:
+        return bool(psutil.Process(int(process)).create_time() == started)
+    except (psutil.Error, ValueError, TypeError, OverflowError):
+        return False
+
+
 def _me() -> bytes:
-    return json.dumps({"host": socket.gethostname(), "process": os.getpid()}).encode()
+    process = os.getpid()
+    started = psutil.Process(process).create_time()
+    return json.dumps({"host": socket.gethostname(), "process": process, "started": started}).encode()

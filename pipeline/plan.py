@@ -22,6 +22,7 @@ _PNG_SHARE = 0.25  # of a PNG in the raw image's bytes, on average
 
 def plan_conversion(arguments: Arguments) -> Conversion:
     """The job that the arguments describe. Raises UserError for whatever would make it fail later."""
+    storage.use_flags(arguments.beam)
     check_output(arguments.output)
     inputs = [parse_input(argument) for argument in arguments.inputs]
     try:
@@ -51,7 +52,7 @@ def check_output(output: str) -> None:
             raise UserError(
                 f"{output}: expected a new folder, found a finished data set; name another --output, or delete it first"
             )
-        foreign = [] if storage.is_remote(output) else _foreign_files(output)
+        foreign = _foreign_files(output)
     if foreign:
         raise UserError(
             f"{output}: expected a new folder, or that of an interrupted conversion, found {printable(foreign[0])} "
@@ -60,7 +61,7 @@ def check_output(output: str) -> None:
 
 
 def _foreign_files(output: str) -> list[str]:
-    """Files in a local folder that aren't an unfinished conversion's."""
+    """Files in a folder that aren't an unfinished conversion's."""
     found = []
     for folder in ("", f"{MANIFEST_FOLDER}/"):
         for file in storage.list_folder(storage.join(output, folder) if folder else output):

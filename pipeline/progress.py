@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +14,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from pipeline import staging, storage
+from pipeline.errors import UserError
 
+_STORE_SECONDS = 10.0  # between two looks at a store, each of which is a request
 _CONVERT_SHARE = 0.9  # of the whole time, on average; the rest goes into writing the shards
 
 
@@ -34,6 +37,7 @@ class Meter:
 
     def __init__(self, folder: str, source_bytes: int, num_shards: int) -> None:
         self.folder = folder
+        self.interval = _STORE_SECONDS if storage.is_remote(folder) else 0.0
         self.source_bytes = source_bytes
         self.num_shards = num_shards
         self.started = time.monotonic()
@@ -123,8 +127,9 @@ def shown(meter: Meter, console: Console) -> Iterator[None]:
     stop = threading.Event()
 
     def watch() -> None:
-        while not stop.wait(display.interval):
-            display.show(meter.read())
+        while not stop.wait(max(display.interval, meter.interval)):
+            with contextlib.suppress(UserError):  # a store that doesn't answer now: the conversion hears of it too
+                display.show(meter.read())
 
     thread = threading.Thread(target=watch, name="progress", daemon=True)
     thread.start()

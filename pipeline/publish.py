@@ -98,8 +98,8 @@ def check_sources(members: Sequence[Member]) -> None:
     for member in members:
         if member.zip_entry is None:
             with storage.explained(f"read {member.location}"):
-                now = storage.find(member.location)
-            if [(file.size_bytes, file.version) for file in now] != [(member.size_bytes, member.version)]:
+                now = storage.status(member.location)
+            if now is None or (now.size_bytes, now.version) != (member.size_bytes, member.version):
                 raise UserError(
                     f"{member.location}: expected the file that was listed, found it changed during the conversion; "
                     "run the same command again when it is complete"

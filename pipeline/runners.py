@@ -9,8 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
+from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners import create_runner
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
+from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.runners.runner import PipelineRunner
 
 from pipeline.direct import LocalPlan, is_direct
@@ -55,7 +58,14 @@ def _direct_runner(
     if local.mode != "multi_processing":
         return FnApiRunner(), options
     direct.direct_running_mode = None  # the mode would put Beam's own way of starting workers in the place of ours
-    return FnApiRunner(default_environment=forked_environment(on_lost)), options
+    environment = forked_environment(on_lost)
+    return FnApiRunner(default_environment=environment, provision_info=_provision_info(options)), options
+
+
+def _provision_info(options: PipelineOptions) -> ExtendedProvisionInfo:
+    """The user's flags for workers in processes of their own, which FnApiRunner forgets: they open URLs with them."""
+    given = JobServiceHandle.encode_pipeline_options(options.get_all_options(drop_default=True))
+    return ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(retrieval_token="none", pipeline_options=given))
 
 
 def _refuse_misspelt(flags: Sequence[str]) -> None:

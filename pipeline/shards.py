@@ -120,9 +120,10 @@ def _read_finished(piece: str, pieces: str, output: str) -> ShardReceipt | None:
 
 
 def _sha256(path: str) -> str | None:
-    if not storage.exists(path):
+    size = storage.size_bytes(path)
+    if size is None:
         return None
-    with storage.explained(f"read {path}"), storage.open_read(path) as stream:
+    with storage.explained(f"read {path}"), storage.open_read(path, 0, size) as stream:
         digest = hashlib.sha256()
         while block := stream.read(1 << 20):
             digest.update(block)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -41,6 +42,9 @@ class StagedBatch:
     """Member name, first record, batch: sorts the batches of a shard."""
     path: str
     batch: int
+    begin: int
+    """Its first byte in the file."""
+    size_bytes: int
 
 
 @dataclass(frozen=True)
@@ -53,17 +57,20 @@ class ChunkReceipt:
     source_bytes: int
     records: int
     path: str
-    content: str
+    content: str | None
     """The file's fingerprint."""
-    batches: list[tuple[int, int]]
-    """(shard, rows) of each record batch in the file."""
+    batches: list[tuple[int, int, int, int]]
+    """(shard, rows, first byte, bytes) of each record batch in the file."""
 
     def staged_batches(self) -> Iterator[tuple[tuple[str, int], StagedBatch]]:
         """((split, shard), where its rows lie) for each record batch."""
-        for batch, (shard, _) in enumerate(self.batches):
-            yield (self.split, shard), StagedBatch((self.member, self.first_record, batch), self.path, batch)
+        for number, (shard, _, begin, size) in enumerate(self.batches):
+            order = (self.member, self.first_record, number)
+            yield (self.split, shard), StagedBatch(order, self.path, number, begin, size)
 
 
+_HEADER_BYTES = 8 + STAGED_SCHEMA.serialize().size
+_REQUESTS_AT_ONCE = 8
 _OWN_NAME = re.compile(r"(chunk|shard|unpacked)-.*")
 
 
@@ -82,13 +89,14 @@ def receipt_path(path: str) -> str:
     return f"{path}.json"
 
 
-def fingerprint(path: str) -> str:
+def fingerprint(path: str) -> str | None:
     """Size and XXH3-64 of a local file: after a power cut it can be shorter than its receipt says, or zeros.
 
-    An object is there whole or not at all, so its size is enough.
+    An object is there whole or not at all, so its size is enough. None if there is no such file.
     """
-    if storage.is_remote(path):
-        return f"{storage.size_bytes(path)}"
+    size_bytes = storage.size_bytes(path)
+    if storage.is_remote(path) or size_bytes is None:
+        return None if size_bytes is None else str(size_bytes)
     digest, size = xxhash.xxh3_64(), 0
     with open(path, "rb") as stream:
         while block := stream.read(1 << 20):
@@ -99,11 +107,9 @@ def fingerprint(path: str) -> str:
 
 def read_receipt(path: str) -> dict[str, Any] | None:
     """The receipt of a staged file, as JSON; None where there is none that can be relied on."""
-    receipt = receipt_path(path)
-    if not storage.exists(receipt):
-        return None
+    content = storage.read_if_there(receipt_path(path))
     try:
-        fields = json.loads(storage.read_bytes(receipt))
+        fields = json.loads(content or b"null")
     except ValueError:
         return None  # torn by a power cut
     return fields if isinstance(fields, dict) else None
@@ -115,17 +121,21 @@ def write_receipt(path: str, receipt: Any) -> None:
 
 def read_chunk_receipt(path: str) -> ChunkReceipt | None:
     fields = read_receipt(path)
-    if fields is None or not storage.exists(path) or fields.get("content") != fingerprint(path):
+    if fields is None or fields.get("content") != fingerprint(path):
         return None
+    batches = [tuple(batch) for batch in fields["batches"]]
+    if any(len(batch) != 4 for batch in batches):
+        return None  # another release's
     # The folder may have been moved, or be named by another path than when the receipt was written.
-    batches = [(shard, rows) for shard, rows in fields["batches"]]
     return ChunkReceipt(**{**fields, "path": path, "batches": batches})
 
 
-def write_staged_chunk(path: str, tables: Iterable[pa.Table], num_shards: int) -> tuple[int, list[tuple[int, int]]]:
-    """Writes the tables of STAGED_SCHEMA, each cut by target shard; returns the records and (shard, rows) per batch."""
+def write_staged_chunk(
+    path: str, tables: Iterable[pa.Table], num_shards: int
+) -> tuple[int, list[tuple[int, int, int, int]]]:
+    """Writes the tables of STAGED_SCHEMA, each cut by target shard; returns the records and a receipt's batches."""
     records = 0
-    batches: list[tuple[int, int]] = []
+    batches: list[tuple[int, int, int, int]] = []
     with (
         storage.explained(f"write {path}"),
         storage.atomic_write(path) as stream,
@@ -134,8 +144,9 @@ def write_staged_chunk(path: str, tables: Iterable[pa.Table], num_shards: int) -
         for table in tables:
             records += table.num_rows
             for shard, batch in _by_shard(table, num_shards):
+                begin = stream.tell() or _HEADER_BYTES  # which is written with the first batch
                 writer.write_batch(batch)
-                batches.append((shard, batch.num_rows))
+                batches.append((shard, batch.num_rows, begin, stream.tell() - begin))
     return records, batches
 
 
@@ -145,12 +156,16 @@ def commit_chunk(receipt: ChunkReceipt) -> None:
 
 
 def read_batches(batches: Iterable[StagedBatch]) -> list[pa.RecordBatch]:
-    """The rows of staged batches, in their order; local ones are mapped, so what isn't touched isn't read."""
-    found = []
-    for staged in batches:
-        with storage.explained(f"read {staged.path}"):
-            found.append(_read_batch(staged))
-    return found
+    """The rows of staged batches, in their order.
+
+    Local ones are mapped, so what isn't touched isn't read. A store is asked once for each, several at a time: what a
+    request costs is its way there and back.
+    """
+    staged = list(batches)
+    if any(storage.is_remote(batch.path) for batch in staged):
+        with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as executor:
+            return list(executor.map(_read_batch, staged))
+    return [_read_batch(batch) for batch in staged]
 
 
 def shard_of(keys: np.ndarray, num_shards: int) -> np.ndarray:
@@ -171,9 +186,11 @@ def _by_shard(table: pa.Table, num_shards: int) -> Iterator[tuple[int, pa.Record
 
 
 def _read_batch(staged: StagedBatch) -> pa.RecordBatch:
-    if storage.is_remote(staged.path):
-        source: Any = pa.PythonFile(storage.open_read(staged.path), mode="r")
-    else:
-        source = pa.memory_map(staged.path)
-    with source, pa.ipc.open_file(source) as reader:
-        return reader.get_batch(staged.batch)
+    with storage.explained(f"read {staged.path}"):
+        if storage.is_remote(staged.path):
+            source = pa.py_buffer(storage.read_range(staged.path, staged.begin, staged.size_bytes))
+        else:
+            with pa.memory_map(staged.path) as file:
+                file.seek(staged.begin)
+                source = file.read_buffer(staged.size_bytes)
+        return pa.ipc.read_record_batch(pa.ipc.read_message(source), STAGED_SCHEMA)

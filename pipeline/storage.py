@@ -15,11 +15,16 @@ import stat
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, NoReturn, cast
+from typing import BinaryIO, NoReturn
 
+from pipeline import remote
 from pipeline.errors import UserError
+from pipeline.remote import use_flags as use_flags
+from pipeline.remote import use_known_flags as use_known_flags
+from pipeline.remote import used_flags as used_flags
 
 TEMP_MARK = ".tmp-"
+BUFFER_BYTES = 16 << 20  # 16 MiB
 
 
 @dataclass(frozen=True)
@@ -44,29 +49,53 @@ def base_name(path: str) -> str:
     return posixpath.basename(path.rstrip("/"))
 
 
-def open_read(path: str) -> BinaryIO:
-    """A seekable stream of the file's bytes."""
+def open_read(path: str, begin: int = 0, end: int | None = None, buffer_bytes: int = BUFFER_BYTES) -> BinaryIO:
+    """A seekable stream of the file's bytes, at byte `begin`; where a request costs time it asks for none after `end`.
+
+    It asks a store for `buffer_bytes` at least: many to read on, few to look here and there.
+    """
     if is_remote(path):
-        return cast(BinaryIO, _filesystems(path).open(path, compression_type=_uncompressed()))
-    return open(path, "rb")
+        return remote.open_read(path, begin, end, buffer_bytes)
+    stream = open(path, "rb")  # noqa: SIM115
+    stream.seek(begin)
+    return stream
+
+
+def read_range(path: str, begin: int, size: int) -> bytes:
+    """`size` bytes from `begin` on, fewer where the file ends earlier: one request to a store."""
+    if is_remote(path):
+        return remote.read_range(path, begin, size)
+    with open(path, "rb") as stream:
+        stream.seek(begin)
+        return stream.read(size)
 
 
 def read_bytes(path: str) -> bytes:
-    with open_read(path) as stream:
+    if is_remote(path):
+        return remote.read_range(path, 0, None)
+    with open(path, "rb") as stream:
         return stream.read()
+
+
+def read_if_there(path: str) -> bytes | None:
+    """The file's bytes; None if there is no such file."""
+    try:
+        return read_bytes(path)
+    except FileNotFoundError:
+        return None
 
 
 @contextlib.contextmanager
 def atomic_write(path: str, *, durable: bool = False) -> Iterator[BinaryIO]:
     """A stream whose bytes appear under `path` at once, when the block ends without an error.
 
-    A local file is written beside its place and renamed, if `durable` after its bytes are on the disk; an object store
-    shows an object only once it is closed.
+    A local file is written beside its place and renamed, if `durable` after its bytes are on the disk. A store has no
+    rename, and takes what it got for the whole object: it gets nothing before the block has ended.
     """
     if is_remote(path):
-        stream = cast(BinaryIO, _filesystems(path).create(path, compression_type=_uncompressed()))
-        with stream:
+        with remote.gathered() as stream:
             yield stream
+            remote.upload(path, stream)
         return
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     temporary = f"{path}{TEMP_MARK}{uuid.uuid4().hex[:8]}"
@@ -89,20 +118,21 @@ def write_bytes(path: str, content: bytes, *, durable: bool = False) -> None:
 
 
 def exists(path: str) -> bool:
+    return remote.status(path) is not None if is_remote(path) else os.path.exists(path)
+
+
+def status(path: str) -> StoredFile | None:
+    """The file as a listing would show it; None if there is no such file."""
     if is_remote(path):
-        return bool(_filesystems(path).exists(path))
-    return os.path.exists(path)
+        found = remote.status(path)
+        return StoredFile(*found) if found else None
+    return _local_file(path) if os.path.isfile(path) else None
 
 
 def size_bytes(path: str) -> int | None:
     """The file's size in bytes, None if there is no such file."""
-    if is_remote(path):
-        found = _match(path)
-        return found[0].size_bytes if found else None
-    try:
-        return os.stat(path).st_size
-    except FileNotFoundError:
-        return None
+    found = status(path)
+    return found.size_bytes if found else None
 
 
 def special_kind(path: str) -> str | None:
@@ -115,7 +145,7 @@ def special_kind(path: str) -> str | None:
 def list_folder(folder: str) -> list[StoredFile]:
     """Every file directly in `folder`; none if there is no such folder."""
     if is_remote(folder):
-        return _match(join(folder, "*"))
+        return _match(remote.in_folder(folder, "*"))
     try:
         with os.scandir(folder) as entries:
             return [_local_file(entry.path) for entry in entries if entry.is_file()]
@@ -128,7 +158,8 @@ def find(pattern: str) -> list[StoredFile]:
     if is_remote(pattern):
         if any(c in pattern for c in "*?["):
             return _match(pattern)
-        return _match(pattern) or _match(join(pattern, "**"))
+        itself = remote.status(pattern)
+        return [StoredFile(*itself)] if itself else _match(remote.in_folder(pattern, "**"))
     if os.path.isdir(pattern):
         return _local_tree(pattern)
     if os.path.exists(pattern):
@@ -141,9 +172,9 @@ def find(pattern: str) -> list[StoredFile]:
 
 def delete(paths: list[str]) -> None:
     """Delete files; one that is gone already is no error."""
-    remote = [path for path in paths if is_remote(path)]
-    if remote:
-        _filesystems(remote[0]).delete(remote)
+    urls = [path for path in paths if is_remote(path)]
+    if urls:
+        remote.delete(urls)
     for path in paths:
         if not is_remote(path):
             with contextlib.suppress(FileNotFoundError):
@@ -210,25 +241,4 @@ def _local_file(path: str) -> StoredFile:
 
 
 def _match(pattern: str) -> list[StoredFile]:
-    found = _filesystems(pattern).match([pattern])[0].metadata_list
-    files = [StoredFile(m.path, m.size_in_bytes, str(m.last_updated_in_seconds)) for m in found]
-    return sorted(files, key=lambda file: file.path)
-
-
-def _filesystems(url: str) -> Any:
-    from apache_beam.io.filesystems import FileSystems  # some seconds to import, and only URLs need it
-
-    try:
-        FileSystems.get_filesystem(url)
-    except ValueError as error:
-        raise UserError(
-            f"{url}: expected a path, or a URL that Beam can open, found neither; for gs:// install apache-beam[gcp], "
-            "for s3:// apache-beam[aws], and name a file:// URL by its path"
-        ) from error
-    return FileSystems
-
-
-def _uncompressed() -> str:
-    from apache_beam.io.filesystem import CompressionTypes
-
-    return cast(str, CompressionTypes.UNCOMPRESSED)
+    return [StoredFile(*found) for found in remote.match(pattern)]

@@ -42,12 +42,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def verify(arguments: argparse.Namespace) -> int:
     """Checks the data set and prints what was found. Raises UserError where there is nothing to check."""
     # Arrow and OpenCV take a second to import: --help and a misspelt flag needn't wait for them.
+    from pipeline import storage
     from pipeline.archives import parse_input
     from pipeline.verification.card import read_classes
     from pipeline.verification.check import check_dataset, open_dataset
     from pipeline.verification.sources import Selection, check_sources, records_to_check
 
     started = time.monotonic()
+    storage.use_known_flags(arguments.beam)
     folder: str = arguments.folder.rstrip("/") or "/"
     inputs = [parse_input(argument) for argument in arguments.against]
     selection = Selection(None if arguments.all else arguments.sample, arguments.seed)
@@ -92,6 +94,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         prog="python -m pipeline.verify",
         description="Checks a data set against its card, its manifest and, if asked to, the archives it came from. "
         "Ends with status 0 if it is intact, 1 with a list of what isn't, 2 if there is no finished data set.",
+        epilog="Every other flag goes to Beam's file systems, for instance --s3_endpoint_url=URL.",
         allow_abbrev=False,
     )
     add = parser.add_argument
@@ -108,7 +111,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--sample", type=int, default=200, metavar="N", help="with --against: N records of each member (default: 200)")
     add("--seed", type=int, default=0, help="with --against: another seed draws another sample (default: 0)")
     add("--processes", type=int, default=_cores(), metavar="N", help="default: one a core, here %(default)s")
-    arguments = parser.parse_args(argv)
+    arguments, beam = parser.parse_known_args(argv)
+    arguments.beam = beam
     if not 1 <= arguments.sample < _MOST_PER_MEMBER:
         raise UserError(f"--sample {arguments.sample}: expected 1 or more")
     if arguments.processes < 1:

@@ -20,6 +20,7 @@ from pipeline.errors import UserError, printable
 MAX_DIRECTORY_BYTES = 16 << 20  # 16 MiB, some 200,000 entries; CASIA's zips have 300
 MAX_NAME_CHARACTERS = 255  # what file systems allow too; each of a member's rows repeats its name
 MAX_RATIO = 200  # unpacked to packed bytes; CASIA's bitmaps reach 5
+BUFFER_BYTES = 64 << 10  # 64 KiB: between the headers that a listing looks at lie members, which it doesn't
 SMALL_BYTES = 64 << 20  # 64 MiB: up to this, the ratio is nobody's trouble
 
 _LOCAL_HEADER = struct.Struct("<4s22sHH")  # signature, what the directory says too, name and extra lengths

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pipeline import storage
 from pipeline.errors import UserError, printable
-from schemas.dataset import CARD, SPLITS, Card, DatasetError, manifest_part_name, parse_card, shard_name
+from schemas.dataset import (
+    CARD,
+    MANIFEST_FOLDER,
+    SPLITS,
+    Card,
+    DatasetError,
+    manifest_part_name,
+    parse_card,
+    shard_name,
+)
 
 if TYPE_CHECKING:
     import duckdb
@@ -125,7 +134,7 @@ def read_card(folder: str) -> Card:
     """The card of a data set, here or behind a URL. Raises UserError if there is none."""
     path = storage.join(folder, CARD)
     with storage.explained(f"read {path}"):
-        content = storage.read_bytes(path) if storage.exists(path) else None
+        content = storage.read_if_there(path)
     if content is None:
         raise UserError(
             f"{folder}: expected {CARD}, found none; the conversion isn't finished, or this is another folder"
@@ -147,8 +156,10 @@ def part_paths(card: Card, folder: str) -> list[str]:
         for name, split in card.splits.items()
         for index in range(len(split.shards))
     ]
+    with storage.explained(f"read {folder}"):
+        there = {file.path for file in storage.list_folder(storage.join(folder, MANIFEST_FOLDER))}
     for path in paths:
-        if not storage.exists(path):
+        if path not in there:
             raise UserError(f"{path}: expected a part of the manifest, found none; restore it, or convert again")
     return paths
 
@@ -205,6 +216,6 @@ def _read_remote(paths: Sequence[str]) -> Any:
 
     tables = []
     for path in paths:
-        with storage.explained(f"read {path}"), storage.open_read(path) as stream:
-            tables.append(pq.ParquetFile(stream).read())
+        with storage.explained(f"read {path}"):
+            tables.append(pq.ParquetFile(pa.BufferReader(storage.read_bytes(path))).read())
     return pa.concat_tables(tables)

@@ -16,6 +16,7 @@ from pipeline.inspection.manifest import Row
 from schemas.dataset import Card, MemberInput
 
 _SKIP_BYTES = 1 << 20  # 1 MiB
+_BUFFER_BYTES = 64 << 10  # 64 KiB: a record, not all that lies between two
 _SIZES = slice(6, 10)  # a header's width and height, which the digest covers with the pixels
 
 
@@ -67,7 +68,8 @@ class Originals:
 def _read_bitmaps(member: Member, rows: Sequence[Row]) -> dict[str, np.ndarray]:
     """The bitmaps of rows in the order of their offsets; what is packed is unpacked once."""
     found = {}
-    with archives.open_member(member) as stream:
+    buffer_bytes = _BUFFER_BYTES if member.random_access else storage.BUFFER_BYTES
+    with archives.open_member(member, buffer_bytes) as stream:
         position = 0
         for row in rows:
             if member.random_access:

@@ -22,9 +22,8 @@ def read_sample(inspected: Inspected, row: Row) -> np.ndarray:
     assert row.shard_offset is not None
     assert row.shard_bytes is not None
     path = inspected.shard_path(row)
-    with storage.explained(f"read {path}"), storage.open_read(path) as stream:
-        stream.seek(row.shard_offset)
-        frame = stream.read(row.shard_bytes)
+    with storage.explained(f"read {path}"):
+        frame = storage.read_range(path, row.shard_offset, row.shard_bytes)
     example = frame[_FRAME_HEADER.size : -_FRAME_FOOTER_BYTES]
     if len(frame) != row.shard_bytes or google_crc32c.value(example) != row.shard_crc32c:
         raise UserError(f"{path}, byte {row.shard_offset:,}: expected {row.sample_id}, found other bytes; {VERIFY}")

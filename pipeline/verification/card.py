@@ -165,4 +165,4 @@ def _text_fault(folder: str, name: str, expected: bytes) -> str | None:
 def _read(folder: str, name: str) -> bytes | None:
     path = storage.join(folder, name)
     with storage.explained(f"read {path}"):
-        return storage.read_bytes(path) if storage.exists(path) else None
+        return storage.read_if_there(path)

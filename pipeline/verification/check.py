@@ -53,13 +53,13 @@ def open_dataset(folder: str) -> tuple[Card | None, bytes, list[Finding]]:
     """
     path = storage.join(folder, CARD)
     with storage.explained(f"read {path}"):
-        if not storage.exists(path):
+        content = storage.read_if_there(path)
+        if content is None:
             if not storage.is_remote(folder) and not storage.exists(folder):
                 raise UserError(f"{folder}: expected the folder of a data set, found none; check the path")
             raise UserError(
                 f"{folder}: expected {CARD}, found none; the conversion isn't finished, run its command again"
             )
-        content = storage.read_bytes(path)
     try:
         return parse_card(content, path), content, []
     except DamagedCard as error:
@@ -101,7 +101,9 @@ def check_dataset(folder: str, processes: int, advance: Advance = lambda _: None
 
 def pool(processes: int) -> Any:
     """An executor of that many processes; None, in a context, for one: then this process does the work."""
-    return ProcessPoolExecutor(processes, get_context("spawn")) if processes > 1 else _no_pool()
+    if processes == 1:
+        return _no_pool()
+    return ProcessPoolExecutor(processes, get_context("spawn"), storage.use_flags, (storage.used_flags(),))
 
 
 def run(
@@ -163,5 +165,5 @@ def _check_ledger(card: Card, results: dict[str, list[ShardReport]], folder: str
 
 
 def _read_rows(path: str) -> pa.Table:
-    with storage.explained(f"read {path}"), storage.open_read(path) as stream:
-        return pq.ParquetFile(stream).read()
+    with storage.explained(f"read {path}"):
+        return pq.ParquetFile(pa.BufferReader(storage.read_bytes(path))).read()

@@ -177,9 +177,9 @@ def _first_pixel(row: dict[str, Any], example: bytes, folder: str) -> str:
     if row["shard"] is None or "/" in row["shard"]:
         return ""  # found among the rows already
     path = storage.join(folder, row["shard"])
-    with storage.explained(f"read {path}"), storage.open_read(path) as stream:
-        stream.seek(row["shard_offset"] + FRAME_HEADER_BYTES)
-        found = stream.read(row["shard_bytes"] - FRAME_HEADER_BYTES - FRAME_FOOTER_BYTES)
+    size = row["shard_bytes"] - FRAME_HEADER_BYTES - FRAME_FOOTER_BYTES
+    with storage.explained(f"read {path}"):
+        found = storage.read_range(path, row["shard_offset"] + FRAME_HEADER_BYTES, size)
     there, made = read_image(found) or b"", read_image(example) or b""
     for i, (a, b) in enumerate(zip(there, made, strict=False)):
         if a != b:

@@ -91,10 +91,10 @@ def _read(folder: str, path: str, size: int, sha256: str, findings: Findings) ->
     where = storage.join(folder, path)
     try:
         with storage.explained(f"read {where}"):
-            if not storage.exists(where):
+            content = storage.read_if_there(where)
+            if content is None:
                 findings.add(f"expected a file of {size:,} bytes, found none; {RESTORE}")
                 return None
-            content = storage.read_bytes(where)
     except UserError as error:
         findings.add(f"{error}")
         return None

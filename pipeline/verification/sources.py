@@ -155,8 +155,8 @@ def _jobs(
     own = {name: piece for (of, name), piece in batch.items() if of == split}
     rows = pa.schema([]).empty_table()
     for path in paths if own else ():
-        with storage.explained(f"read {path}"), storage.open_read(path) as stream:
-            part = pq.ParquetFile(stream).read(columns=COLUMNS)
+        with storage.explained(f"read {path}"):
+            part = pq.ParquetFile(pa.BufferReader(storage.read_bytes(path))).read(columns=COLUMNS)
         chosen = _in_batch(part, own)
         rows = pa.concat_tables([rows, chosen]) if rows.num_columns else chosen
         if selection.per_member is not None:

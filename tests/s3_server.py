@@ -1,0 +1,122 @@
+"""A real S3 server on the loopback: moto's, with a log of what it was asked for and faults on demand."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import boto3
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+BUCKET = "handwriting"
+ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
+
+
+@dataclass(frozen=True)
+class Request:
+    kind: str
+    """GET, HEAD, PUT, LIST, DELETE, or a step of a multipart upload: CREATE, PART, COMPLETE, ABORT."""
+    key: str
+    begin: int | None
+    """First byte of a range; None if it asks for the whole object."""
+    status: int
+    sent_bytes: int
+    received_bytes: int
+
+
+@dataclass
+class Server:
+    url: str
+    log: list[Request] = field(default_factory=list)
+    fault: Callable[[str, str], int | None] | None = None
+    """(kind, key) -> the status to answer with instead; 0 drops the connection."""
+
+    def client(self) -> Any:
+        keys = {"aws_access_key_id": "tester", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
+        return boto3.session.Session().client("s3", endpoint_url=self.url, **keys)
+
+    def kinds(self) -> Counter[str]:
+        return Counter(request.kind for request in self.log)
+
+    def objects(self, prefix: str = "") -> dict[str, bytes]:
+        """What lies under a prefix, by the rest of its key, read by another client."""
+        client = self.client()
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
+        keys = [found["Key"] for page in pages for found in page.get("Contents", [])]
+        return {key.removeprefix(prefix): client.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys}
+
+    def empty(self) -> None:
+        client = self.client()
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET):
+            for found in page.get("Contents", []):
+                client.delete_object(Bucket=BUCKET, Key=found["Key"])
+        self.log.clear()
+
+    def put(self, key: str, content: bytes) -> None:
+        self.client().put_object(Bucket=BUCKET, Key=key, Body=content)
+
+
+class _Handler(WSGIRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_request(self, *_: Any) -> None:
+        pass
+
+
+@contextmanager
+def running() -> Iterator[Server]:
+    """A server with one empty bucket, stopped at the end."""
+    application = DomainDispatcherApplication(create_backend_app)
+    server = Server("")
+
+    def counted(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        kind, key = _kind(environ), environ["PATH_INFO"].removeprefix(f"/{BUCKET}").removeprefix("/")
+        begin = re.match(r"bytes=(\d+)-", environ.get("HTTP_RANGE", ""))
+        status = server.fault(kind, key) if server.fault else None
+        if status is not None:
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            server.log.append(Request(kind, key, None, status, 0, 0))
+            if status == 0:
+                raise ConnectionAbortedError
+            start_response(f"{status} Fault", [("Content-Type", "application/xml"), ("Connection", "close")])
+            code = {503: "SlowDown", 403: "AccessDenied"}.get(status, "InternalError")
+            return [f"<Error><Code>{code}</Code><Message>on demand</Message></Error>".encode()]
+        said: list[str] = []
+
+        def start(status: str, *rest: Any) -> Any:
+            said.append(status)
+            return start_response(status, *rest)
+
+        content = b"".join(application(environ, start))
+        received = int(environ.get("CONTENT_LENGTH") or 0)
+        sent = 0 if kind == "HEAD" else len(content)
+        server.log.append(Request(kind, key, int(begin[1]) if begin else None, int(said[0].split()[0]), sent, received))
+        return [content]
+
+    http = make_server("127.0.0.1", 0, counted, threaded=True, request_handler=_Handler)
+    server.url = f"http://127.0.0.1:{http.server_port}"
+    thread = threading.Thread(target=http.serve_forever, daemon=True)
+    thread.start()
+    try:
+        server.client().create_bucket(Bucket=BUCKET)
+        server.log.clear()
+        yield server
+    finally:
+        http.shutdown()
+        thread.join()
+        http.server_close()
+
+
+def _kind(environ: dict[str, Any]) -> str:
+    method, query = environ["REQUEST_METHOD"], environ.get("QUERY_STRING", "")
+    if "uploadId=" in query:
+        return {"PUT": "PART", "POST": "COMPLETE", "DELETE": "ABORT"}[method]
+    if method == "POST":
+        return "CREATE" if "uploads" in query else "DELETE"
+    return "LIST" if "list-type" in query else str(method)
