@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -33,33 +34,29 @@ class Request:
 @dataclass
 class Server:
     url: str
+    client: Any = None
+    """boto3's, as the tests look at the bucket."""
     log: list[Request] = field(default_factory=list)
     fault: Callable[[str, str], int | None] | None = None
     """(kind, key) -> the status to answer with instead; 0 drops the connection."""
-
-    def client(self) -> Any:
-        keys = {"aws_access_key_id": "tester", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
-        return boto3.session.Session().client("s3", endpoint_url=self.url, **keys)
 
     def kinds(self) -> Counter[str]:
         return Counter(request.kind for request in self.log)
 
     def objects(self, prefix: str = "") -> dict[str, bytes]:
         """What lies under a prefix, by the rest of its key, read by another client."""
-        client = self.client()
-        pages = client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
         keys = [found["Key"] for page in pages for found in page.get("Contents", [])]
-        return {key.removeprefix(prefix): client.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys}
+        return {key.removeprefix(prefix): self.client.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys}
 
     def empty(self) -> None:
-        client = self.client()
-        for page in client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET):
+        for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET):
             for found in page.get("Contents", []):
-                client.delete_object(Bucket=BUCKET, Key=found["Key"])
+                self.client.delete_object(Bucket=BUCKET, Key=found["Key"])
         self.log.clear()
 
     def put(self, key: str, content: bytes) -> None:
-        self.client().put_object(Bucket=BUCKET, Key=key, Body=content)
+        self.client.put_object(Bucket=BUCKET, Key=key, Body=content)
 
 
 class _Handler(WSGIRequestHandler):
@@ -83,6 +80,7 @@ def running() -> Iterator[Server]:
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             server.log.append(Request(kind, key, None, status, 0, 0))
             if status == 0:
+                environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
                 raise ConnectionAbortedError
             start_response(f"{status} Fault", [("Content-Type", "application/xml"), ("Connection", "close")])
             code = {503: "SlowDown", 403: "AccessDenied"}.get(status, "InternalError")
@@ -104,7 +102,9 @@ def running() -> Iterator[Server]:
     thread = threading.Thread(target=http.serve_forever, daemon=True)
     thread.start()
     try:
-        server.client().create_bucket(Bucket=BUCKET)
+        keys = {"aws_access_key_id": "tester", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
+        server.client = boto3.session.Session().client("s3", endpoint_url=server.url, **keys)
+        server.client.create_bucket(Bucket=BUCKET)
         server.log.clear()
         yield server
     finally:

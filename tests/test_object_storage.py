@@ -275,8 +275,8 @@ def test_a_refusal_is_one_line_wherever_it_comes(server: s3_server.Server, archi
         status, _, err = convert(*inputs(), *SHARDS, f"--output={url('out')}")
         assert (status, err.count("\n")) == (2, 1), err
         assert "the store refuses it (AccessDenied: on demand); check the bucket's policy" in err
+        server.fault = None
         assert CARD not in server.objects("out/")
-    server.fault = None
     assert convert(*inputs(), *SHARDS, f"--output={url('out')}")[0] == 0
 
 
