@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import Progress
 
-from model import metrics
+from model import calibration, metrics
+from model.calibration import Calibration, read_calibration
 from model.command import Parser, at_least, exit_status, make_console, print_table, replacing
 from model.devices import make_strategy, setup_tensorflow
 from model.saved import Run, check_data_set, load_model, read_run
@@ -25,7 +26,7 @@ EVALUATION_SCHEMA = pa.schema(
         pa.field("sample_id", pa.string(), False, {"meaning": "the manifest's: split/member/record_index"}),
         pa.field("label", pa.int16(), False, {"meaning": "the truth, index into classes.txt"}),
         pa.field("prediction", pa.int16(), False, {"meaning": "the label found most likely"}),
-        pa.field("probability", pa.float32(), False, {"meaning": "of the prediction, 0 to 1"}),
+        pa.field("probability", pa.float32(), False, {"meaning": "of the prediction, calibrated, 0 to 1"}),
         pa.field("rank", pa.int16(), False, {"meaning": "of the truth; 1 where the prediction is right"}),
     ]
 )
@@ -39,6 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--split", default="test", help="train, validation or test (default: test)")
     parser.add_argument("--batch", type=int, metavar="N", help="samples at once, over all replicas (default: 256 each)")
     parser.add_argument("--replicas", type=int, metavar="N", help="devices (default: every GPU, or the CPU)")
+    parser.add_argument(
+        "--calibrate",
+        action="store_true",
+        help="fit temperature and threshold to this split first, as training does to its validation split",
+    )
     parser.add_argument("--rows", type=int, default=10, metavar="N", help="length of the tables (default: 10)")
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help=f"Parquet, a row for each sample (default: RUN/{EVALUATION})"
@@ -53,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             flags.split,
             batch=flags.batch,
             replicas=flags.replicas,
+            calibrate=flags.calibrate,
             rows=flags.rows,
             output=flags.output or flags.model / EVALUATION,
             console=make_console(),
@@ -69,6 +76,7 @@ def evaluate(
     *,
     batch: int | None,
     replicas: int | None,
+    calibrate: bool,
     rows: int,
     output: Path,
     console: Console,
@@ -77,7 +85,7 @@ def evaluate(
     setup_tensorflow()
     from model.examples import open_dataset
     from model.samples import rows_of
-    from model.scoring import score_split
+    from model.scoring import calibrate_run, score_split
 
     run = read_run(model_folder)
     card, _ = open_dataset(data)
@@ -86,8 +94,13 @@ def evaluate(
     strategy = make_strategy(replicas)
     with strategy.scope():
         model = load_model(run)
+    trust = calibrate_run(run, model, card, data, split) if calibrate else read_calibration(run.folder)
+    trust = trust or calibration.UNCALIBRATED
     with _progress(console, samples) as progress:
-        scores = score_split(model, card, data, split, strategy=strategy, batch=batch, progress=progress)
+        scores = score_split(
+            model, card, data, split,
+            temperature=trust.temperature, strategy=strategy, batch=batch, progress=progress,
+        )  # fmt: skip
     writers = rows_of(card, data, split, scores.sample_id, ["writer"])["writer"]
     table = pa.table(
         [scores.sample_id, scores.label, scores.prediction, scores.probability, scores.rank], schema=EVALUATION_SCHEMA
@@ -104,6 +117,9 @@ def evaluate(
         loss=float(np.mean(scores.loss, dtype=np.float64)),
         writers=np.array(writers.to_pylist(), object),
         rows=rows,
+    )
+    print_calibration(
+        console, trust, scores.probability, scores.raw_probability, scores.rank == 1, with_table=bool(rows)
     )
     console.print(f"a row for each sample: {output}; sample_id joins {data / 'manifest'}")
 
@@ -169,6 +185,39 @@ def print_evaluation(
     if lines:
         columns = ["", "times", "first as second", "second as first"]
         print_table(console, "Characters most often taken for each other", columns, lines)
+
+
+def print_calibration(
+    console: Console,
+    trust: Calibration,
+    probability: np.ndarray,
+    raw_probability: np.ndarray,
+    right: np.ndarray,
+    *,
+    with_table: bool,
+) -> None:
+    """The calibration error before and after, and what thresholds refuse; every array is [n]."""
+    before = calibration.expected_calibration_error(raw_probability, right)
+    after = calibration.expected_calibration_error(probability, right)
+    console.print()
+    if trust.samples:
+        source = f"temperature {trust.temperature:.3f}, from {trust.samples:,} samples of {trust.split}"
+        console.print(f"Expected calibration error {before:.2%}, with the temperature {after:.2%}  ({source})")
+    else:
+        console.print(f"Expected calibration error {before:.2%}; the run isn't calibrated, --calibrate mends that")
+    if with_table:
+        rows = calibration.refusals(calibration.shown_thresholds(trust.threshold), probability, right)
+        lines = [
+            [
+                f"{row.threshold:.3f}" + (" (this run's)" if row.threshold == trust.threshold else ""),
+                f"{row.right_kept:.2%}",
+                f"{row.wrong_refused:.2%}",
+                f"{row.accuracy:.2%}",
+            ]
+            for row in rows
+        ]
+        columns = ["threshold", "right answers kept", "wrong ones refused", "right among those given"]
+        print_table(console, "What predict --threshold refuses", columns, lines)
     console.print()
 
 

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from model.calibration import CALIBRATION
 from model.checkpoint import Checkpoints, Progress, writing
 from model.devices import place_of
 from model.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, TrainError
@@ -210,6 +211,7 @@ class Loop:
         temporary = task.folder / f".partial.{MODEL}"
         with writing(task.folder / MODEL):
             self._plain_model.save(temporary)
+            (task.folder / CALIBRATION).unlink(missing_ok=True)  # it was of another model
             os.replace(temporary, task.folder / MODEL)
 
     def _images_per_second(self, step: int, since: tuple[int, float], seconds_per_step: float) -> float:

@@ -45,13 +45,6 @@ class Pair:
         return self.first_as_second + self.second_as_first
 
 
-def ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """int32 [n]: the rank of the truth in float [n, classes]; of equal logits the smaller label comes first."""
-    truth = np.take_along_axis(logits, labels[:, None].astype(np.int64), axis=1)
-    before = np.arange(logits.shape[1])[None, :] < labels[:, None]
-    return (1 + np.sum((logits > truth) | ((logits == truth) & before), axis=1)).astype(np.int32)
-
-
 def softmax(logits: np.ndarray) -> np.ndarray:
     """float64 [n, classes], rows that add up to 1."""
     wide = logits.astype(np.float64)

@@ -10,6 +10,7 @@ from typing import Any
 from model.errors import TrainError
 
 ARCHITECTURES = ("vgg11", "vgg13", "vgg16", "vgg19")
+HEADS = ("dense", "pool")
 DENSE_WIDTH = 4096
 
 
@@ -21,6 +22,7 @@ class TrainConfig:
     model_dir: str
     arch: str = "vgg19"
     width: float = 1.0
+    head: str = "dense"
     dense_width: int = DENSE_WIDTH
     batch_norm: bool = True
     dropout: float = 0.5
@@ -37,6 +39,7 @@ class TrainConfig:
     decay_steps: int = 2_000
     decay_rate: float = 0.97
     label_smoothing: float = 0.1
+    outliers: float = 0.0
     ema: float = 0.999
     clip_norm: float = 5.0
     weight_decay: float = 0.05
@@ -55,7 +58,7 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not value >= low:
                 raise TrainError(f"--{name} {value}: expected {low} or more")
-        for name in ("dropout", "label_smoothing", "ema"):
+        for name in ("dropout", "label_smoothing", "outliers", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise TrainError(f"--{name} {getattr(self, name)}: expected 0 or more, less than 1")
         for name in ("width", "learning_rate", "decay_rate"):
@@ -115,9 +118,10 @@ def _parser() -> argparse.ArgumentParser:
     add = group("model")
     add("arch", "the network", choices=ARCHITECTURES)
     add("width", "scales the convolutions' filters")
+    add("head", "what follows the convolutions: two dense layers, or the mean of each feature map", choices=HEADS)
     add("dense_width", "units of the two dense layers", type=int, default=None, shown=f"{DENSE_WIDTH} times the width")
     add("batch_norm", "batch normalisation after each convolution; plain deep VGGs don't learn 3,754 characters")
-    add("dropout", "the share of dense units dropped in training")
+    add("dropout", "the share of units before the last layer dropped in training")
     add = group("data")
     add("split", "the split to train on", metavar="SPLIT")
     add("eval_split", "the split to evaluate on after each epoch", shown="validation, if there is one", metavar="SPLIT")
@@ -133,6 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     add("decay_steps", "exponential: steps after which the rate is multiplied by --decay_rate")
     add("decay_rate", "exponential: what it is multiplied by")
     add("label_smoothing", "probability taken from the true character and spread over all")
+    add("outliers", "the share of training images that become scribbles and jumbles, to be taken for no character")
     add("ema", "decay of the moving average of the weights, which is what is evaluated and saved; 0 is off")
     add("clip_norm", "largest global norm of the gradient; 0 is off")
     add("weight_decay", "decoupled, on kernels only")

@@ -30,6 +30,7 @@ _WHITE = 250  # grey level from which paper is white
 _SCAN_SIDE = 256  # pixels; a scanned character as a GNT file holds it is smaller, and its ink may be dense
 _FLAT = 3  # grey levels either side of flat paper's own
 _FLAT_SHARE = 0.4  # of the picture, at least, is paper
+_UNEVEN_SHARE = 0.1  # of the picture, at most, differs from flat paper by less than the faintest ink
 _SHADOW_SHARE = 0.003  # of the picture, at most, between paper and ink in a drawing
 _FAINTEST_INK = 20  # levels below white paper of the faintest ink, as a soft pencil leaves
 _NOISE_SIGMAS = 6.0  # ink stands out from the paper's noise by this much
@@ -128,6 +129,10 @@ def flat_paper(colours: np.ndarray) -> np.ndarray | None:
     paper = apart <= _FLAT
     if np.mean(paper) < _FLAT_SHARE:
         return None
+    # Light that falls off leaves levels near the paper's all over the picture; a drawing has them at strokes only.
+    smooth = np.abs(_median(grey.astype(np.uint8), 5).astype(np.int16) - usual)
+    if np.mean((smooth > _FLAT) & (smooth <= _FAINTEST_INK)) > _UNEVEN_SHARE:
+        return None
     # Between paper and ink lie only the borders of strokes; what is wider is a shadow.
     full = np.percentile(apart[~paper], 90) if not paper.all() else 0.0
     between = ((apart > 0.25 * full) & (apart < 0.75 * full) & ~paper).astype(np.uint8)
@@ -137,8 +142,8 @@ def flat_paper(colours: np.ndarray) -> np.ndarray | None:
 
 
 def is_lighter_than(colours: np.ndarray, paper: np.ndarray) -> bool:
-    """Whether what isn't paper is lighter than it, by and large."""
-    return bool(np.sum(colours.astype(np.int64) - paper) > 0)
+    """Whether what is farthest from the paper is lighter than it: the third power makes little of uneven paper."""
+    return bool(np.sum((colours.astype(np.int64) - paper) ** 3) > 0)
 
 
 def is_light_on_dark(colours: np.ndarray) -> bool:

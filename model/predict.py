@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from model import metrics
+from model.calibration import UNCALIBRATED, Calibration, read_calibration
 from model.command import Parser, at_least, exit_status, replacing
 from model.devices import setup_tensorflow
 from model.errors import EXIT_USER_ERROR, TrainError
@@ -62,7 +63,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", type=Path, required=True, metavar="RUN", help="the folder of a training run")
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="PNG, JPEG and others, or .gnt")
     parser.add_argument(
-        "--threshold", type=float, default=0.0, metavar="P", help="'not recognised' below this probability (default: 0)"
+        "--threshold",
+        type=float,
+        metavar="P",
+        help="'not recognised' below this probability (default: the run's, which keeps 98 %% of right answers)",
     )
     parser.add_argument("--top", type=int, default=metrics.TOP, metavar="N", help="answers to print (default: 5)")
     parser.add_argument("--records", type=int, metavar="N", help="the first N records of a .gnt (default: all)")
@@ -70,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = parser.parse_args(argv)
 
     def body() -> int:
-        if not 0 <= flags.threshold <= 1:
+        if flags.threshold is not None and not 0 <= flags.threshold <= 1:
             raise TrainError(f"--threshold {flags.threshold}: expected a probability, 0 to 1")
         at_least(1, "--top", flags.top)
         if flags.records is not None:
@@ -78,14 +82,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         setup_tensorflow()
         run = read_run(flags.model)
         model = load_model(run)
+        trust = read_calibration(run.folder) or UNCALIBRATED
+        threshold = trust.threshold if flags.threshold is None else flags.threshold
         status = 0
-        for number, reading in enumerate(read_all(run, model, flags.images, records=flags.records, top=flags.top)):
+        readings = read_all(run, model, trust, flags.images, records=flags.records, top=flags.top)
+        for number, reading in enumerate(readings):
             if isinstance(reading, Unreadable):
                 sys.stdout.flush()
                 print(f"{COMMAND}: {reading.text}", file=sys.stderr, flush=True)
                 status = EXIT_USER_ERROR
                 continue
-            print(describe(reading, flags.threshold), flush=True)
+            print(describe(reading, threshold), flush=True)
             if flags.save_seen is not None:
                 _save(reading, flags.save_seen, number)
         return status
@@ -94,17 +101,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def read_all(
-    run: Run, model: Any, paths: Sequence[Path], *, records: int | None = None, top: int = metrics.TOP
+    run: Run,
+    model: Any,
+    trust: Calibration,
+    paths: Sequence[Path],
+    *,
+    records: int | None = None,
+    top: int = metrics.TOP,
 ) -> Iterator[Reading | Unreadable]:
     """An answer for each picture and each record, in their order."""
     pin_opencv()
     found = (entry for path in paths for entry in characters_in(path, records))
     while batch := list(islice(found, _BATCH)):
-        yield from read_batch(run, model, batch, top)
+        yield from read_batch(run, model, trust, batch, top)
 
 
 def read_batch(
-    run: Run, model: Any, batch: Sequence[Character | Unreadable], top: int = metrics.TOP
+    run: Run, model: Any, trust: Calibration, batch: Sequence[Character | Unreadable], top: int = metrics.TOP
 ) -> list[Reading | Unreadable]:
     """An answer for each entry, in order; all pictures go through the model at once."""
     answers: list[Reading | Unreadable] = []
@@ -121,7 +134,7 @@ def read_batch(
     if not images:
         return answers
     logits = np.asarray(model(np.stack(images)[..., None].astype(np.float32) / 255.0, training=False))
-    probabilities = metrics.softmax(logits)
+    probabilities = metrics.softmax(logits / trust.temperature)
     rows = zip(probabilities, metrics.best(probabilities, top), strict=True)
     for position, answer in enumerate(answers):
         if isinstance(answer, Reading):

@@ -23,7 +23,7 @@ TENSORBOARD = "tensorboard"
 FORMAT = 1
 
 _LIBRARIES = ("tensorflow", "keras", "numpy")
-_MODEL_FLAGS = ("arch", "width", "dense_width", "batch_norm", "dropout")
+_MODEL_FLAGS = ("arch", "width", "head", "dense_width", "batch_norm", "dropout")
 _FREE_FLAGS = ("data", "model_dir", "replicas", "checkpoint_steps")
 """What may differ when a run goes on: none of it changes which samples a step sees, or what it computes from them."""
 
@@ -119,7 +119,7 @@ def cut_metrics(folder: Path, step: int, evaluated_step: int) -> None:
 
 
 def _flags(description: dict[str, Any]) -> dict[str, Any]:
-    return {**{name: description[name] for name in _MODEL_FLAGS}, **description["train"]}
+    return {**{name: description.get(name) for name in _MODEL_FLAGS}, **description["train"]}
 
 
 def _data_digest(card: Card, split: str) -> str:

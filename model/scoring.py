@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from model.calibration import CALIBRATION, FITTED_SAMPLES, Calibration, fit, write_calibration
+from model.checkpoint import writing
 from model.errors import TrainError
 from model.input import damaged, evaluation_batches
+from model.saved import Run
 from schemas.dataset import Card
 
 DEFAULT_REPLICA_BATCH = 256
@@ -28,27 +31,30 @@ class Scores:
     prediction: np.ndarray
     """int32: the label found most likely."""
     probability: np.ndarray
-    """float32, 0 to 1: of the prediction."""
+    """float32, 0 to 1: of the prediction, the logits divided by the run's temperature."""
+    raw_probability: np.ndarray
+    """float32, 0 to 1: the same without the temperature."""
     rank: np.ndarray
     """int32: of the truth; 1 where the prediction is right."""
     loss: np.ndarray
-    """float32: cross entropy of the truth, in nats."""
+    """float32: cross entropy of the truth, in nats, without the temperature."""
 
     def __len__(self) -> int:
         return len(self.label)
 
 
-def score(model: Any, images: Any, labels: Any) -> tuple[Any, Any, Any, Any]:
-    """prediction int32 [B], probability float32 [B], rank int32 [B], loss float32 [B] of uint8 [B, s, s, 1]."""
+def score(model: Any, images: Any, labels: Any, temperature: float) -> tuple[Any, ...]:
+    """Scores' columns from `prediction` on, [B] each, of uint8 [B, s, s, 1] and int32 [B]."""
     logits = model(tf.cast(images, tf.float32) / 255.0, training=False)
     prediction = tf.argmax(logits, axis=1, output_type=tf.int32)
-    probability = tf.reduce_max(tf.nn.softmax(logits), axis=1)
+    raw_probability = tf.reduce_max(tf.nn.softmax(logits), axis=1)
+    probability = tf.reduce_max(tf.nn.softmax(logits / temperature), axis=1)
     truth = tf.gather(logits, labels, batch_dims=1)[:, None]
     before = tf.range(tf.shape(logits)[1])[None, :] < labels[:, None]
     ahead = (logits > truth) | ((logits == truth) & before)
     rank = 1 + tf.reduce_sum(tf.cast(ahead, tf.int32), axis=1)
     loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-    return prediction, probability, rank, loss
+    return prediction, probability, raw_probability, rank, loss
 
 
 def score_split(
@@ -57,6 +63,7 @@ def score_split(
     folder: Path,
     split: str,
     *,
+    temperature: float = 1.0,
     strategy: Any = None,
     batch: int | None = None,
     progress: Callable[[int], None] = lambda _: None,
@@ -72,8 +79,8 @@ def score_split(
         raise TrainError(f"--batch {batch}: expected a multiple of the {replicas} replicas, 1 or more")
     replica_batch = batch // replicas
 
-    def on_replica(images: Any, labels: Any) -> tuple[Any, Any, Any, Any]:
-        return score(model, images, labels)
+    def on_replica(images: Any, labels: Any) -> tuple[Any, ...]:
+        return score(model, images, labels, temperature)
 
     on_replicas = tf.function(lambda images, labels: strategy.run(on_replica, args=(images, labels)))
 
@@ -104,10 +111,38 @@ def score_split(
         raise damaged(folder, split, done) from error
     if done != records:
         raise damaged(folder, split, done)
-    sample_id, label, prediction, probability, rank, loss = (
-        np.concatenate(column) for column in zip(*parts, strict=True)
-    )
-    if not np.isfinite(loss).all():
-        raise TrainError("the model's answers aren't finite numbers; its training has diverged, train again")
+    sample_id, *columns = (np.concatenate(column) for column in zip(*parts, strict=True))
     names = np.array([name.decode() for name in sample_id], object)
-    return Scores(names, label, prediction, probability, rank, loss)
+    scores = Scores(names, *columns)
+    if not np.isfinite(scores.loss).all():
+        raise TrainError("the model's answers aren't finite numbers; its training has diverged, train again")
+    return scores
+
+
+def logits_of_split(model: Any, card: Card, folder: Path, split: str, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """float32 [n, classes] and int32 [n] of a split's first samples, `most` of them. Raises TrainError.
+
+    A split's order is that of a hash, so its first samples are a fair choice.
+    """
+    answer = tf.function(lambda images: model(tf.cast(images, tf.float32) / 255.0, training=False))
+    parts: list[tuple[np.ndarray, np.ndarray]] = []
+    done = 0
+    try:
+        for images, labels, mask, _ in evaluation_batches(card, folder, split, DEFAULT_REPLICA_BATCH):
+            kept = mask.numpy()
+            parts.append((answer(images).numpy()[kept], labels.numpy()[kept]))
+            done += int(kept.sum())
+            if done >= most:
+                break
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+        raise damaged(folder, split, done) from error
+    logits, labels = (np.concatenate(column)[:most] for column in zip(*parts, strict=True))
+    return logits, labels
+
+
+def calibrate_run(run: Run, model: Any, card: Card, data: Path, split: str) -> Calibration:
+    """Fits temperature and threshold to a split; writes them to the run's folder. Raises TrainError, DatasetError."""
+    found = fit(*logits_of_split(model, card, data, split, FITTED_SAMPLES), split)
+    with writing(run.folder / CALIBRATION):
+        write_calibration(run.folder, found)
+    return found

@@ -105,6 +105,7 @@ def _build(config: TrainConfig, image_size: int, num_classes: int, **options: An
         1,
         num_classes,
         width=config.width,
+        head=config.head,
         dense_width=config.dense_width,
         batch_norm=config.batch_norm,
         dropout=config.dropout,

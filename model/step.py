@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from model.augment import PRESETS, augment
 from model.options import TrainConfig
+from model.outliers import outlier_count, outliers
 from model.state import TrainState, non_trainable_values, statistics_among
 from model.update import adamw, all_finite, averaged, clipped, learning_rate, next_loss_scale
 
@@ -70,20 +71,25 @@ def make_forward_backward(model: keras.Model, config: TrainConfig, replicas: int
         weights: list[Any], statistics: list[Any], images: Any, labels: Any, seed: Any, loss_scale: Any
     ) -> ForwardBackward:
         inputs = normalize(images)
+        strange = outlier_count(config.outliers, images.shape[0])
+        if strange:
+            inputs = tf.concat([outliers(inputs[:strange], seed), inputs[strange:]], 0)
         if distortion.any:
             inputs = augment(inputs, seed, distortion)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(weights)
             state = non_trainable_values(model, statistics, seed)
             logits, state = model.stateless_call(weights, state, inputs, training=True)
-            loss = tf.reduce_mean(smoothed_cross_entropy(logits, labels, config.label_smoothing)) / replicas
+            # Of what is no character every answer is as good as any other: smoothed all the way.
+            smoothing = tf.constant([1.0] * strange + [config.label_smoothing] * (images.shape[0] - strange))
+            loss = tf.reduce_mean(smoothed_cross_entropy(logits, labels, smoothing)) / replicas
             scaled = loss * loss_scale
         correct = tf.cast(tf.equal(tf.argmax(logits, 1, tf.int32), labels), tf.float32)
         return ForwardBackward(
             gradients=tape.gradient(scaled, weights),
             statistics=[value / replicas for value in statistics_among(model, state)],
             loss=loss,
-            accuracy=tf.reduce_mean(correct) / replicas,
+            accuracy=tf.reduce_mean(correct[strange:]) / replicas,
         )
 
     return compiled(forward_backward, config.xla)
@@ -235,12 +241,12 @@ def make_agreement(strategy: Any) -> Callable[[bool], bool]:
     return agreed
 
 
-def smoothed_cross_entropy(logits: Any, labels: Any, smoothing: float) -> Any:
-    """float32 [B], without a one-hot matrix: smoothing adds the mean over all classes."""
+def smoothed_cross_entropy(logits: Any, labels: Any, smoothing: Any) -> Any:
+    """float32 [B], without a one-hot matrix: smoothing, one number or [B], adds the mean over all classes."""
     logits = tf.cast(logits, tf.float32)
     log_sum = tf.reduce_logsumexp(logits, 1)
     truth = log_sum - tf.gather(logits, labels, batch_dims=1)
-    if not smoothing:
+    if isinstance(smoothing, float) and not smoothing:
         return truth
     return (1 - smoothing) * truth + smoothing * (log_sum - tf.reduce_mean(logits, 1))
 

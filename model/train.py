@@ -89,16 +89,23 @@ def train(config: TrainConfig) -> int:
     finally:
         report.close()
 
-    # Report: what to look at first. The model is there by now, with or without it
+    # Calibration and report: what the answers are worth, what to look at first. The model is there by now, without them
     if status == 0 and place.writes:
+        from model.calibration import CALIBRATION
         from model.report import REPORT, write_report
+        from model.saved import load_model, read_run
+        from model.scoring import calibrate_run
         from schemas.dataset import DatasetError
 
         try:
+            if eval_split is not None and not (folder / CALIBRATION).exists():
+                run = read_run(folder)
+                trust = calibrate_run(run, load_model(run), card, Path(config.data), eval_split)
+                print(f"{folder / CALIBRATION}: temperature {trust.temperature:.3f}, threshold {trust.threshold:.3f}")
             if not (folder / REPORT).exists():
                 print(f"{write_report(folder, Path(config.data), eval_split or config.split)}: the page to look at")
         except (TrainError, DatasetError) as error:
-            print(f"model.train: no report.html: {error}", file=sys.stderr)
+            print(f"model.train: no {CALIBRATION}, or no {REPORT}: {error}", file=sys.stderr)
     return status
 
 

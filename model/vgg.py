@@ -30,6 +30,7 @@ def build_vgg(
     num_classes: int,
     *,
     width: float = 1.0,
+    head: str = "dense",
     dense_width: int = 4096,
     batch_norm: bool = True,
     dropout: float = 0.5,
@@ -39,8 +40,9 @@ def build_vgg(
 ) -> keras.Model:
     """Already normalised images [B, image_size, image_size, channels] to float32 logits [B, num_classes].
 
-    `width` scales the convolutions' filters, `dense_width` is taken as it is. `dtype` is a Keras policy, for instance
-    "mixed_bfloat16". The training step takes `pooling="reshape"`: the same function, with a gradient that is
+    `width` scales the convolutions' filters. The "dense" head is Simonyan and Zisserman's, two layers of `dense_width`
+    units; "pool" is the mean of each feature map in their place, with the same dropout. `dtype` is a Keras policy, for
+    instance "mixed_bfloat16". The training step takes `pooling="reshape"`: the same function, with a gradient that is
     deterministic under XLA; "layer" keeps to standard layers, for export. Weights fit both.
     An image that a pool would shrink to nothing isn't pooled again, so small sizes work too.
     """
@@ -73,12 +75,16 @@ def build_vgg(
             x = keras.layers.ReLU(dtype=dtype, name=f"{name}_relu")(x)
         if x.shape[1] >= 2:
             x = _max_pool(x, pooling, dtype, f"block{block}_pool")
-    x = keras.layers.Flatten(dtype=dtype, name="flatten")(x)
-    for number in (1, 2):
-        x = keras.layers.Dense(
-            dense_width, activation="relu", kernel_initializer=he_normal(), dtype=dtype, name=f"dense{number}"
-        )(x)
-        x = keras.layers.Dropout(dropout, seed=next(keras_seeds), dtype=dtype, name=f"dropout{number}")(x)
+    if head == "pool":
+        x = keras.layers.GlobalAveragePooling2D(dtype=dtype, name="mean")(x)
+        x = keras.layers.Dropout(dropout, seed=next(keras_seeds), dtype=dtype, name="dropout1")(x)
+    else:
+        x = keras.layers.Flatten(dtype=dtype, name="flatten")(x)
+        for number in (1, 2):
+            x = keras.layers.Dense(
+                dense_width, activation="relu", kernel_initializer=he_normal(), dtype=dtype, name=f"dense{number}"
+            )(x)
+            x = keras.layers.Dropout(dropout, seed=next(keras_seeds), dtype=dtype, name=f"dropout{number}")(x)
     # The last layer starts small: the loss starts at ln(num_classes), not above it.
     small = keras.initializers.RandomNormal(stddev=0.01, seed=next(keras_seeds))
     x = keras.layers.Dense(num_classes, kernel_initializer=small, dtype=dtype, name="logits")(x)

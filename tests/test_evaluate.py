@@ -136,12 +136,51 @@ def test_device_score_agrees_with_the_metrics_on_ties() -> None:
     logits = rng.integers(0, 4, (50, 6)).astype(np.float32)
     labels = rng.integers(0, 6, 50).astype(np.int32)
     images = tf.zeros([50, 8, 8, 1], tf.uint8)
-    prediction, probability, rank, loss = score(lambda *_, **__: tf.constant(logits), images, tf.constant(labels))
+    columns = score(lambda *_, **__: tf.constant(logits), images, tf.constant(labels), 0.5)
+    prediction, probability, raw_probability, rank, loss = columns
     likely = metrics.softmax(logits)
     assert np.array_equal(prediction, logits.argmax(1))
-    assert np.array_equal(rank, metrics.ranks(logits, labels))
-    assert np.allclose(probability, likely.max(1), atol=1e-6)
+    orders = np.argsort(-logits, axis=1, kind="stable").tolist()
+    assert rank.numpy().tolist() == [order.index(label) + 1 for order, label in zip(orders, labels, strict=True)]
+    assert np.allclose(raw_probability, likely.max(1), atol=1e-6)
+    assert np.allclose(probability, (likely**2 / (likely**2).sum(1, keepdims=True)).max(1), atol=1e-6)
     assert np.allclose(loss, -np.log(likely[np.arange(50), labels]), atol=1e-5)
+
+
+def test_calibrating_mends_the_probabilities_and_changes_no_answer(
+    data: Path, truth: dict[str, tuple[int, int, float, int]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tiny_run.make_run(tmp_path / "run")
+    flags = ["--model", str(run), "--data", str(data), "--split", "train"]
+    assert evaluate.main(flags) == 0
+    assert "isn't calibrated" in capsys.readouterr().out
+    assert evaluate.main([*flags, "--calibrate"]) == 0
+    printed = capsys.readouterr().out
+    trust = json.loads((run / "calibration.json").read_text("utf-8"))
+    assert (trust["split"], trust["samples"]) == ("train", 72)
+    assert f"temperature {trust['temperature']:.3f}, from 72 samples of train" in printed
+    rows = read_rows(run / evaluate.EVALUATION)
+    assert all(rows[key][1] == answer[1] and rows[key][3] == answer[3] for key, answer in truth.items())
+    # The expected calibration error of both, by a loop over the rows.
+    before, after = (calibration_error([(row[2], row[3] == 1) for row in found.values()]) for found in (truth, rows))
+    assert f"Expected calibration error {before:.2%}, with the temperature {after:.2%}" in printed
+    assert after < before
+    # The table's row of the run's own threshold.
+    given = [row for row in rows.values() if row[2] >= trust["threshold"]]
+    rights = sum(row[3] == 1 for row in rows.values())
+    kept = sum(row[3] == 1 for row in given)
+    refused = len(rows) - len(given) - (rights - kept)
+    (line,) = [line for line in printed.splitlines() if "(this run's)" in line]
+    assert line.split()[-3:] == [
+        f"{kept / rights:.2%}", f"{refused / (len(rows) - rights):.2%}", f"{kept / len(given):.2%}",
+    ]  # fmt: skip
+
+
+def calibration_error(samples: list[tuple[float, bool]]) -> float:
+    bins: dict[int, list[tuple[float, bool]]] = {}
+    for probability, right in samples:
+        bins.setdefault(min(14, int(15 * probability)), []).append((probability, right))
+    return sum(abs(sum(p - r for p, r in samples)) for samples in bins.values()) / len(samples)
 
 
 def failure(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:

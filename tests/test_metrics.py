@@ -16,17 +16,6 @@ SAMPLES = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(1
 """(label, prediction, rank)"""
 
 
-@given(
-    rows=st.lists(st.lists(st.sampled_from([-1.0, 0.0, 0.5, 2.0]), min_size=5, max_size=5), min_size=1, max_size=9),
-    label=st.integers(0, 4),
-)
-def test_rank_is_the_place_in_a_stable_sort(rows: list[list[float]], label: int) -> None:
-    expected = [1 + sorted(range(5), key=lambda i: (-row[i], i)).index(label) for row in rows]
-    logits = np.array(rows, np.float32)
-    assert metrics.ranks(logits, np.full(len(rows), label)).tolist() == expected
-    assert np.array_equal(metrics.ranks(logits, np.full(len(rows), label)) == 1, logits.argmax(1) == label)
-
-
 def test_softmax_doesnt_overflow_and_agrees_with_the_formula() -> None:
     logits = np.array([[1.0, 2.0, -3.0], [1000.0, 999.0, -1000.0]], np.float32)
     total = sum(math.exp(x) for x in (1, 2, -3))

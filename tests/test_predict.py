@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -97,6 +98,31 @@ def test_below_the_threshold_nothing_is_recognised(
     for bad in ("1.5", "-0.1", "nan"):
         _, errors = printed(capsys, run, gnt, "--threshold", bad, status=2)
         assert re.fullmatch(r"model\.predict: --threshold \S+: expected a probability, 0 to 1", "\n".join(errors))
+
+
+def test_a_calibrated_run_divides_its_logits_and_has_a_threshold_of_its_own(
+    archives: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, gnt = tiny_run.make_run(tmp_path / "run"), archives / "test" / "1241-c.gnt"
+    plain = [answers(line) for line in printed(capsys, run, gnt, "--top", 24)[0]]
+    trust = {"temperature": 0.5, "threshold": 0.3, "split": "validation", "samples": 100}
+    (run / "calibration.json").write_text(json.dumps(trust), "utf-8")
+    lines, _ = printed(capsys, run, gnt, "--top", 24)
+    refused = 0
+    for line, before in zip(lines, plain, strict=True):
+        # Half the temperature squares the probabilities.
+        squares = [float(chance) ** 2 for _, chance in before]
+        expected = [100 * square / sum(squares) for square in squares]
+        found = answers(line)
+        assert [character for character, _ in found] == [character for character, _ in before]
+        assert [float(chance) for _, chance in found] == pytest.approx(expected, abs=0.6)
+        assert (": not recognised" in line) == (float(found[0][1]) < 30)
+        refused += ": not recognised" in line
+    assert 0 < refused < len(lines)
+    assert not any(": not recognised" in line for line in printed(capsys, run, gnt, "--threshold", 0)[0])
+    (run / "calibration.json").write_text("{}", "utf-8")
+    _, (error,) = printed(capsys, run, gnt, status=2)
+    assert "calibration.json: expected a temperature and a threshold" in error
 
 
 def test_bad_pictures_get_a_line_each_and_the_others_are_read(

@@ -1,0 +1,200 @@
+"""What each setting of the training recipe is worth: one change at a time, several seeds, a narrow network.
+
+    python benchmarks/recipe.py --data DATA --output recipe.json
+    python benchmarks/recipe.py --data DATA --output recipe.json base head_pool
+
+A trial trains with the trainer's own step on a data set's train split and reads its validation split with the moving
+averages. Trials that differ in nothing but the seed share one compiled step. Finished trials are kept in the JSON file
+and not run again; without --data its table is printed. docs/recipe.md says what follows from the figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model.devices import setup_tensorflow
+from model.options import TrainConfig
+
+SAMPLES_SEEN = 19_200  # the same for every batch size
+CALL_STEPS = 25
+EVALUATION_BATCH = 200
+
+BASE: dict[str, Any] = {
+    "arch": "vgg11", "width": 0.125, "dense_width": 512, "dropout": 0.2, "global_batch": 32, "learning_rate": 2e-3,
+    "ema": 0.99, "augment": "light", "eval_split": "validation",
+}  # fmt: skip
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "base": {},
+    "head_pool": {"head": "pool"},
+    "dense_small": {"dense_width": 128},
+    "no_batch_norm": {"batch_norm": False},
+    "no_smoothing": {"label_smoothing": 0.0},
+    "smoothing_0.2": {"label_smoothing": 0.2},
+    "no_ema": {"ema": 0.0},
+    "ema_0.999": {"ema": 0.999},
+    "no_dropout": {"dropout": 0.0},
+    "dropout_0.5": {"dropout": 0.5},
+    "no_decay": {"weight_decay": 0.0},
+    "decay_0.2": {"weight_decay": 0.2},
+    "constant": {"schedule": "constant"},
+    "exponential": {"schedule": "exponential", "decay_steps": 30, "decay_rate": 0.9},
+    "no_warmup": {"warmup_steps": 0},
+    "rate_0.0005": {"learning_rate": 5e-4},
+    "rate_0.001": {"learning_rate": 1e-3},
+    "rate_0.004": {"learning_rate": 4e-3},
+    "no_clip": {"clip_norm": 0.0},
+    "batch_128": {"global_batch": 128},
+    "batch_128_sqrt": {"global_batch": 128, "learning_rate": 4e-3},
+    "batch_128_linear": {"global_batch": 128, "learning_rate": 8e-3},
+    "vgg19": {"arch": "vgg19"},
+    "vgg19_no_batch_norm": {"arch": "vgg19", "batch_norm": False},
+    "vgg19_pool": {"arch": "vgg19", "head": "pool"},
+}
+
+
+class Trainer:
+    """A network and its compiled step, for one seed after another: compiling takes about as long as a trial."""
+
+    def __init__(self, config: TrainConfig, image_size: int, classes: int) -> None:
+        from model.devices import make_strategy
+        from model.state import TrainState
+        from model.step import make_evaluation, make_step
+
+        self._config, self._shape = config, (image_size, classes)
+        self._steps = SAMPLES_SEEN // config.global_batch
+        strategy, model = make_strategy(1), self._model(0)
+        self._state = TrainState(model, strategy, config)
+        self._step = make_step(model, self._state, config, strategy, self._steps)
+        self._evaluation = make_evaluation(model, self._state, config, strategy)
+
+    def run(self, train: Any, validation: Any, seed: int) -> dict[str, float]:
+        import tensorflow as tf
+
+        from model.input import MemorySource
+
+        self._start(seed)
+        began = time.monotonic()
+        source = MemorySource(train[0], train[1], self._config.global_batch, seed)
+        batches = iter(source.batches(0, self._steps).batch(1, drop_remainder=True))
+        losses: list[float] = []
+        while len(losses) < self._steps:
+            count = min(CALL_STEPS, self._steps - len(losses))
+            found, _ = self._step(batches, tf.constant(len(losses), tf.int64), tf.constant(count, tf.int64))
+            losses += found.numpy().tolist()
+        sums = np.zeros(4)
+        for first in range(0, len(validation[1]), EVALUATION_BATCH):
+            images, labels = (part[first : first + EVALUATION_BATCH] for part in validation)
+            missing = EVALUATION_BATCH - len(labels)
+            mask = np.arange(EVALUATION_BATCH) < len(labels)
+            padded = (np.pad(images, ((0, missing), *[(0, 0)] * 3)), np.pad(labels, (0, missing)), mask)
+            sums += self._evaluation(*(tf.constant(part[None]) for part in padded)).numpy()
+        return {
+            "accuracy": float(sums[1] / sums[3]),
+            "loss": float(sums[0] / sums[3]),
+            "first_losses": float(np.mean(losses[: self._steps // 8])),
+            "seconds": round(time.monotonic() - began, 1),
+        }
+
+    def _start(self, seed: int) -> None:
+        """Fresh weights."""
+        import tensorflow as tf
+
+        from model.state import statistics_of
+
+        model, state = self._model(seed), self._state
+        weights, moving = model.trainable_variables, statistics_of(model)
+        values = [(state.weights, weights), (state.statistics, moving)]
+        if self._config.ema:
+            values += [(state.average_weights, weights), (state.average_statistics, moving)]
+        for variables, initial in values:
+            for variable, value in zip(variables, initial, strict=True):
+                variable.assign(np.asarray(value))
+        for variable in (*state.first_moments, *state.second_moments):
+            variable.assign(tf.zeros_like(variable))
+
+    def _model(self, seed: int) -> Any:
+        from model.state import build_step_model
+
+        return build_step_model(replace(self._config, seed=seed), *self._shape, "float32")
+
+
+def read_split(data: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """uint8 [n, s, s, 1], int32 [n], in shard order."""
+    from model.examples import open_dataset
+    from model.input import evaluation_batches
+
+    card, _ = open_dataset(data)
+    parts = [
+        (images.numpy()[mask.numpy()], labels.numpy()[mask.numpy()])
+        for images, labels, mask, _ in evaluation_batches(card, data, split, EVALUATION_BATCH)
+    ]
+    images, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
+    memory = np.empty(images.nbytes + 64, np.uint8)  # where TensorFlow reads it without a copy
+    aligned = memory[-memory.ctypes.data % 64 :][: images.nbytes].reshape(images.shape)
+    aligned[...] = images
+    return aligned, labels
+
+
+def run_trials(data: Path, names: list[str], seeds: int, output: Path) -> None:
+    import tensorflow as tf
+
+    train, validation = read_split(data, "train"), read_split(data, "validation")
+    classes = 1 + int(max(train[1].max(), validation[1].max()))
+    rows = json.loads(output.read_text("utf-8")) if output.exists() else []
+    done = {(row["variant"], row["seed"]) for row in rows}
+    for name in names:
+        missing = [seed for seed in range(seeds) if (name, seed) not in done]
+        if not missing:
+            continue
+        config = TrainConfig("", "", **{**BASE, **VARIANTS[name]})
+        trainer = Trainer(config, train[0].shape[1], classes)
+        for seed in missing:
+            rows.append({"variant": name, "seed": seed, **trainer.run(train, validation, seed)})
+            output.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
+            print(rows[-1], flush=True)
+        del trainer
+        tf.keras.backend.clear_session()
+
+
+def print_table(output: Path) -> None:
+    rows = json.loads(output.read_text("utf-8"))
+    base = {row["seed"]: row["accuracy"] for row in rows if row["variant"] == "base"}
+    print("| change | seeds | accuracy, mean ± sd | against the base, mean of pairs | loss | loss, first eighth |")
+    print("|---|---:|---:|---:|---:|---:|")
+    for name in VARIANTS:
+        own = [row for row in rows if row["variant"] == name]
+        if not own:
+            continue
+        found = [100 * row["accuracy"] for row in own]
+        spread = statistics.stdev(found) if len(found) > 1 else 0.0
+        pairs = [100 * (row["accuracy"] - base[row["seed"]]) for row in own if row["seed"] in base]
+        gain = f"{statistics.mean(pairs):+.2f}" if pairs and name != "base" else ""
+        mean, seeds = statistics.mean(found), len(own)
+        losses, first = (statistics.mean(row[key] for row in own) for key in ("loss", "first_losses"))
+        print(f"| {name} | {seeds} | {mean:.2f} ± {spread:.2f} | {gain} | {losses:.3f} | {first:.2f} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="a data set with the splits train and validation")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--output", type=Path, required=True, help="JSON, a line of figures for each trial")
+    parser.add_argument("variants", nargs="*", metavar="VARIANT", help=f"{' '.join(VARIANTS)} (default: all)")
+    flags = parser.parse_args()
+    if flags.data:
+        setup_tensorflow()
+        run_trials(flags.data, flags.variants or list(VARIANTS), flags.seeds, flags.output)
+    print_table(flags.output)
+
+
+if __name__ == "__main__":
+    main()
