@@ -33,12 +33,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--table", action="store_true", help="run nothing, show what is there")
     flags = parser.parse_args(argv)
     setup_tensorflow()
-    from variants import VARIANTS
+    from ablation_variants import VARIANTS
 
     chosen = [variant for variant in VARIANTS if not flags.only or variant.name in flags.only]
     results = read_results(flags.output)
     if not flags.table:
-        from trial import run_trial
+        from ablation_trial import run_trial
 
         for seed in range(flags.seeds):
             for variant in chosen:
@@ -59,7 +59,7 @@ def read_results(path: Path) -> Results:
 
 def table(variants: Sequence[tuple[str, str]], results: Results) -> list[str]:
     """Lines of Markdown. A spread is the deviation over the seeds, a difference is paired by seed, with its error."""
-    from variants import BASELINE
+    from ablation_variants import BASELINE
 
     lines = [
         "| variant | seeds | scans, % | difference | photos, % | difference | predicted |",

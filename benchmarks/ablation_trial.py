@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from characters import PHOTO_STRIDE, photographed, read_member, split_members
-from variants import Variant
+from ablation_records import PHOTO_STRIDE, photographed, read_member, split_members
+from ablation_variants import Variant
 
 from model.augment import PRESETS
 from model.devices import make_strategy

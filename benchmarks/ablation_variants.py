@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from shape import even_strokes, level_ink, straighten, strengthen_ink
+from ablation_shapes import even_strokes, level_ink, straighten, strengthen_ink
 
 from model.augment import PRESETS, AugmentConfig
 from pipeline.preprocess import PreprocessConfig
@@ -97,5 +97,7 @@ VARIANTS = (
     Variant("augment full but thickness", "augmentation", "-0.3 / 0.0", augment="full but thickness"),
     Variant("augment full but elastic", "augmentation", "-0.3 / +0.5", augment="full but elastic"),
 )
-"""The baseline is `--denoise=none --binarize=none` at 64 pixels, trained with `--augment light`. The grey step has no row:
-a GNT bitmap is grey, so the step hands it on as it is."""
+"""The baseline is `--denoise=none --binarize=none` at 64 pixels, trained with `--augment light`.
+
+The grey step has no row: a GNT bitmap is grey, so the step hands it on as it is.
+"""

@@ -10,7 +10,7 @@ _INKS = ((25, 25, 35), (40, 60, 150), (150, 40, 45), (70, 75, 80), (20, 90, 60))
 
 
 def photo_of(bitmap: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """uint8 [224, 224, 3] RGB from uint8 [h, w], 255 is paper; the character lies off the middle, at a size by chance."""
+    """uint8 [224, 224, 3] RGB from uint8 [h, w], 255 is paper; place and size of the character are left to chance."""
     ink = (255 - bitmap).astype(np.float32) / 255
     ink = np.pad(ink, 4)
     scale = _SIDE * random.uniform(0.45, 0.75) / max(ink.shape)
