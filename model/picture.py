@@ -33,6 +33,7 @@ _FLAT_SHARE = 0.4  # of the picture, at least, is paper
 _UNEVEN_SHARE = 0.1  # of the picture, at most, differs from flat paper by less than the faintest ink
 _SHADOW_SHARE = 0.003  # of the picture, at most, between paper and ink in a drawing
 _FAINTEST_INK = 20  # levels below white paper of the faintest ink, as a soft pencil leaves
+_FAINT_SHARE = 0.25  # of the darkest ink: what is fainter all over is a speck or the rest of a shadow
 _NOISE_SIGMAS = 6.0  # ink stands out from the paper's noise by this much
 
 
@@ -87,7 +88,7 @@ def to_bitmap(picture: np.ndarray, name: str) -> np.ndarray:
     # What is no darker than the paper's own noise is paper, as it is in GNT files.
     span = max(1.0, 255.0 - floor)
     stretched = np.clip((darkness.astype(np.float32) - floor) * (255.0 / span), 0, 255)
-    return (PAPER - np.rint(stretched)).astype(np.uint8)
+    return PAPER - without_specks(np.rint(stretched).astype(np.uint8))
 
 
 def on_ground(picture: np.ndarray) -> np.ndarray:
@@ -179,6 +180,19 @@ def paper_of(colours: np.ndarray) -> np.ndarray:
     kernel = cv2.getStructuringElement(cv2.MORPH_RECT, (reach, reach))
     padded = cv2.copyMakeBorder(_median(colours, 3), reach, reach, reach, reach, cv2.BORDER_REPLICATE)
     return cv2.morphologyEx(padded, cv2.MORPH_CLOSE, kernel)[reach : reach + height, reach : reach + width]
+
+
+def without_specks(darkness: np.ndarray) -> np.ndarray:
+    """uint8 [h, w], 0 on paper: what is faint is kept only where it hangs together with something that isn't.
+
+    One speck of noise far from the character would be taken for a part of it, and the crop would make it small.
+    """
+    smooth = _median(darkness, 3)
+    count, patches = cv2.connectedComponents((darkness > 0).astype(np.uint8), connectivity=8)
+    written = np.zeros(count, bool)
+    written[patches[smooth > _FAINT_SHARE * int(smooth.max())]] = True
+    written[0] = False  # the paper itself
+    return np.where(written[patches], darkness, 0).astype(np.uint8)
 
 
 def paper_noise(darkness: np.ndarray) -> tuple[float, float]:

@@ -21,6 +21,12 @@ STEPS = {
     "resize": ("fit", "none", "scale to the image size, aspect ratio kept, with a margin"),
 }
 """Step -> (on, off, what it does)."""
+PRESETS = {
+    "article": {step: on for step, (on, _, _) in STEPS.items()},
+    "best": {step: on for step, (on, _, _) in STEPS.items()} | {"denoise": "none", "binarize": "none"},
+}
+"""Preset -> step -> its setting: the six steps of the article that this project began with; what is read best."""
+DEFAULT_PRESET = "best"
 _BRITISH = {"normalize": "--normalise", "binarize": "--binarise"}
 
 
@@ -62,7 +68,7 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
         classes=flags.classes,
         image_size=flags.image_size,
         image_encoding=flags.image_encoding,
-        steps={step: getattr(flags, step) for step in STEPS},
+        steps={step: getattr(flags, step) or setting for step, setting in PRESETS[flags.preset].items()},
         num_shards=_num_shards(flags.num_shards),
         target_shard_bytes=_at_least(1, "target_shard_bytes", flags.target_shard_bytes),
         max_reject_fraction=_fraction("max_reject_fraction", flags.max_reject_fraction, low=0, below=None),
@@ -150,9 +156,16 @@ def _parser() -> argparse.ArgumentParser:
         help="keep the staged pieces: the next conversion with the same --staging, flags and --num_shards reuses them",
     )
     steps = parser.add_argument_group("the six steps, in their order")
+    steps.add_argument(
+        "--preset",
+        default=DEFAULT_PRESET,
+        choices=tuple(PRESETS),
+        help=f"what a step does unless its own flag says so; article: every step is on (default: {DEFAULT_PRESET})",
+    )
     for step, (on, off, meaning) in STEPS.items():
         names = [f"--{step}", *filter(None, [_BRITISH.get(step)])]
-        steps.add_argument(*names, dest=step, default=on, choices=(on, off), help=f"{meaning} (default: {on})")
+        shown = f"{meaning} (default: {PRESETS[DEFAULT_PRESET][step]})"
+        steps.add_argument(*names, dest=step, choices=(on, off), help=shown)
     return parser
 
 

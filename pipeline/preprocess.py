@@ -36,13 +36,13 @@ class Unusable(Exception):
 
 @dataclass(frozen=True)
 class PreprocessConfig:
-    """A switch for each of the six steps, and the sample's size in pixels."""
+    """A switch for each of the six steps, and the sample's size in pixels; the defaults are what is read best."""
 
     image_size: int = 64
     grey: Literal["luma", "none"] = "luma"
-    denoise: Literal["median", "none"] = "median"
+    denoise: Literal["median", "none"] = "none"
     normalize: Literal["minmax", "none"] = "minmax"
-    binarize: Literal["otsu", "none"] = "otsu"
+    binarize: Literal["otsu", "none"] = "none"
     crop: Literal["edges", "none"] = "edges"
     resize: Literal["fit", "none"] = "fit"
 
@@ -92,8 +92,9 @@ class Sample(NamedTuple):
 
 
 def preprocess(bitmap: np.ndarray, config: PreprocessConfig) -> Sample:
-    """All six steps on one bitmap: uint8 [h, w], or [h, w, 3 or 4] in OpenCV's channel order, with light paper.
+    """The steps that are on, one after the other.
 
+    The bitmap is uint8 [h, w], or [h, w, 3 or 4] in OpenCV's channel order, with dark ink on light paper.
     Raises Unusable where the bitmap holds no ink.
     """
     grey = to_grey(bitmap) if config.grey == "luma" else bitmap

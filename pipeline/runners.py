@@ -21,7 +21,7 @@ from pipeline.errors import UserError
 from pipeline.options import STEPS, Arguments
 from pipeline.workers import forked_environment
 
-_OUR_FLAGS = ("input", *(flag.name for flag in fields(Arguments)), *STEPS)
+_OUR_FLAGS = ("input", "preset", *(flag.name for flag in fields(Arguments)), *STEPS)
 _LOSES_DATA = {
     "daskrunner": "Beam's DaskRunner merges tagged outputs and drops what a bundle emits at its end",
     "rayrunner": "the Ray runner is an abandoned prototype",

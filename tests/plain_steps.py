@@ -47,6 +47,14 @@ def ink_box(ink: np.ndarray) -> tuple[int, int, int, int]:
     return columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1
 
 
+def edge_box(ink: np.ndarray) -> tuple[int, int, int, int]:
+    """(x, y, width, height) of the pixels that are 32 levels or more above one of their eight neighbours."""
+    h, w = ink.shape
+    padded = np.pad(ink.astype(int), 1)
+    lowest = np.min([padded[dy : dy + h, dx : dx + w] for dy in range(3) for dx in range(3)], axis=0)
+    return ink_box(ink - lowest >= 32)
+
+
 def fitted(ink: np.ndarray, size: int) -> np.ndarray:
     """Longer side 7/8 of `size`, in the middle of `size` × `size`."""
     inner = size - 2 * (size // 16)
@@ -62,7 +70,18 @@ def fitted(ink: np.ndarray, size: int) -> np.ndarray:
     return image
 
 
-def all_six(bitmap: np.ndarray, size: int = 64) -> tuple[np.ndarray, tuple[int, int, int, int]]:
+def article(bitmap: np.ndarray, size: int = 64) -> tuple[np.ndarray, tuple[int, int, int, int]]:
+    """All six steps: the image and the box of the crop."""
     ink = otsu_ink(stretch(median(bitmap)))
     x, y, width, height = ink_box(ink)
     return fitted(ink[y : y + height, x : x + width], size), (x, y, width, height)
+
+
+def best(bitmap: np.ndarray, size: int = 64) -> tuple[np.ndarray, tuple[int, int, int, int]]:
+    """Neither denoised nor binarised."""
+    ink = 255 - stretch(bitmap)
+    x, y, width, height = edge_box(ink)
+    return fitted(ink[y : y + height, x : x + width], size), (x, y, width, height)
+
+
+PRESETS = {"article": article, "best": best}

@@ -18,10 +18,18 @@ Run = Callable[..., tuple[int, str, str]]
 SHARDS = ("--num_shards=train=3", "--num_shards=test=2")
 
 GOLDEN = {
-    "manifest/test-00000-of-00001.parquet": "7ede7c89d6abb7144896cd6c14621ffa166767dde94b400fa1f6dfe00c883bd0",
-    "manifest/train-00000-of-00001.parquet": "ba2311b94ae7a9b8369d5033967781029a0e8f8383768759816296e3042c28c8",
-    "test-00000-of-00001.tfrecord": "351c56652e6b7ba48974d6cb20695f6dc562594935cfeeaafa3fcc7a2d2fa976",
-    "train-00000-of-00001.tfrecord": "d8ce23732160bfd771c65bfbeff783317d86113a7b57dcbc4613c2c6386bfc71",
+    "article": {
+        "manifest/test-00000-of-00001.parquet": "7ede7c89d6abb7144896cd6c14621ffa166767dde94b400fa1f6dfe00c883bd0",
+        "manifest/train-00000-of-00001.parquet": "ba2311b94ae7a9b8369d5033967781029a0e8f8383768759816296e3042c28c8",
+        "test-00000-of-00001.tfrecord": "351c56652e6b7ba48974d6cb20695f6dc562594935cfeeaafa3fcc7a2d2fa976",
+        "train-00000-of-00001.tfrecord": "d8ce23732160bfd771c65bfbeff783317d86113a7b57dcbc4613c2c6386bfc71",
+    },
+    "best": {
+        "manifest/test-00000-of-00001.parquet": "435a8f6ec166ff21232de53465201e9e269ea11da237c2f1337f1b340fdaa31f",
+        "manifest/train-00000-of-00001.parquet": "ea0a75a1f244deed372167c5c38db79e48e8c13094d9815262ec4e1bfa00daed",
+        "test-00000-of-00001.tfrecord": "af0a5c266c4137490a5c7708b082e623375c56ba5fde231e098655ce37084186",
+        "train-00000-of-00001.tfrecord": "0630e7a0d924b143c07871e8eed68298d8ae2ff9fe9d48c0fb038d43ca57ccad",
+    },
 }
 
 
@@ -41,11 +49,13 @@ def reference(archives: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     return digests(folder)
 
 
-def test_golden_digests(archives: Path, tmp_path: Path, convert: Run) -> None:
+@pytest.mark.parametrize("preset", list(GOLDEN))
+def test_golden_digests(archives: Path, tmp_path: Path, convert: Run, preset: str) -> None:
     """These change only with FORMAT_VERSION, or with a library named on the card; the CHANGELOG says why."""
-    status, _, _ = convert(f"--input=train={archives}/train", f"--input=test={archives}/test", f"--output={tmp_path}/o")
+    inputs = [f"--input=train={archives}/train", f"--input=test={archives}/test"]
+    status, _, _ = convert(*inputs, f"--preset={preset}", f"--output={tmp_path}/o")
     assert status == 0
-    assert digests(tmp_path / "o") == GOLDEN
+    assert digests(tmp_path / "o") == GOLDEN[preset]
 
 
 def test_the_card_knows_the_digests(archives: Path, tmp_path: Path, convert: Run) -> None:

@@ -21,13 +21,19 @@ SPEC = {
 }
 
 
+@pytest.fixture(scope="module", params=list(plain_steps.PRESETS))
+def preset(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def converted(real: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def converted(real: Path, preset: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from pipeline.convert import main
 
     folder = tmp_path_factory.mktemp("converted") / "out"
     inputs = [f"--input=train={real / '20-characters'}", f"--input=test={real / 'one-writer'}"]
-    assert main(["--runner=DirectRunner", *inputs, f"--output={folder}", "--num_shards=train=3"]) == 0
+    flags = (f"--preset={preset}", "--num_shards=train=3")
+    assert main(["--runner=DirectRunner", *inputs, f"--output={folder}", *flags]) == 0
     return folder
 
 
@@ -51,7 +57,9 @@ def test_counts(converted: Path, split: str, read: int, kept: int, dropped: int)
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_every_example_equals_an_independent_recomputation(converted: Path, real: Path, split: str) -> None:
+def test_every_example_equals_an_independent_recomputation(
+    converted: Path, real: Path, preset: str, split: str
+) -> None:
     classes = (converted / "classes.txt").read_text().split()
     folder = real / {"train": "20-characters", "test": "one-writer"}[split]
     expected = {}
@@ -59,7 +67,7 @@ def test_every_example_equals_an_independent_recomputation(converted: Path, real
         for index, (_, tag, bitmap) in enumerate(gnt_files.parse(path.read_bytes())):
             character = tag.decode("gbk")
             if character in classes:
-                image, _ = plain_steps.all_six(bitmap)
+                image, _ = plain_steps.PRESETS[preset](bitmap)
                 expected[f"{split}/{path.name}/{index}"] = (classes.index(character), image)
     seen = set()
     shards = sorted(map(str, converted.glob(f"{split}-*.tfrecord")))
@@ -74,7 +82,7 @@ def test_every_example_equals_an_independent_recomputation(converted: Path, real
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_every_row_leads_to_the_bytes_it_names(converted: Path, real: Path, split: str) -> None:
+def test_every_row_leads_to_the_bytes_it_names(converted: Path, real: Path, preset: str, split: str) -> None:
     folder = real / {"train": "20-characters", "test": "one-writer"}[split]
     sources = {path.name: path.read_bytes() for path in folder.glob("*.gnt")}
     shards = {path.name: path.read_bytes() for path in converted.glob(f"{split}-*.tfrecord")}
@@ -91,7 +99,7 @@ def test_every_row_leads_to_the_bytes_it_names(converted: Path, real: Path, spli
             assert row["shard"] is None
             assert row["shard_offset"] is None
             continue
-        box = plain_steps.ink_box(plain_steps.otsu_ink(plain_steps.stretch(plain_steps.median(bitmap))))
+        _, box = plain_steps.PRESETS[preset](bitmap)
         assert (row["crop_x"], row["crop_y"], row["crop_width"], row["crop_height"]) == box
         frame = shards[row["shard"]][row["shard_offset"] :][: row["shard_bytes"]]
         assert int.from_bytes(frame[:8], "little") == row["shard_bytes"] - 16

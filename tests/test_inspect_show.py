@@ -15,6 +15,7 @@ from inspected import Run, both_splits, converted, originals
 from pipeline.inspect import main
 from pipeline.inspection.blocks import draw
 from pipeline.inspection.steps import Picture, step_pictures
+from pipeline.options import PRESETS
 from pipeline.preprocess import PreprocessConfig, preprocess
 
 
@@ -36,7 +37,7 @@ def inspect(capsys: pytest.CaptureFixture[str]) -> Run:
 
 @pytest.mark.parametrize("off", [{}, {"binarize": "none"}, {"crop": "none"}, {"denoise": "none", "normalize": "none"}])
 def test_the_steps_lead_to_the_sample(off: dict[str, Any]) -> None:
-    config = PreprocessConfig(**off)
+    config = PreprocessConfig(**{**PRESETS["article"], **off})
     for seed in range(5):
         bitmap = gnt_files.strokes(seed, 40 + 20 * seed, 90 - 10 * seed)
         pictures = step_pictures(bitmap, config)

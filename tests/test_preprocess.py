@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import asdict, replace
+
 import cv2
 import gnt_files
 import numpy as np
@@ -9,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import preprocess as steps
+from pipeline.options import DEFAULT_PRESET, PRESETS, STEPS, parse_arguments
 from pipeline.preprocess import PreprocessConfig, Unusable, preprocess
 from schemas.manifest import BLANK, LARGER_THAN_IMAGE
 
+ALL_SIX = PreprocessConfig(**{step: on for step, (on, _) in steps.STEP_CHOICES.items()})  # type: ignore[arg-type]
 bitmaps = st.tuples(st.integers(1, 150), st.integers(1, 150), st.integers(0, 2**32 - 1)).map(
     lambda t: np.random.default_rng(t[2]).integers(0, 256, (t[0], t[1]), dtype=np.uint8)
 )
@@ -45,13 +49,20 @@ def test_on_two_levels_edges_and_ink_have_one_bounding_box(mask: np.ndarray) -> 
     assert steps.bounding_box(mask) == steps.bounding_box(steps.inner_edges(mask)) == plain_steps.ink_box(mask)
 
 
-@given(written, st.sampled_from([16, 48, 64, 96]))
+@pytest.mark.parametrize("preset", list(PRESETS))
+@given(bitmap=written, size=st.sampled_from([16, 48, 64, 96]))
 @settings(max_examples=60, deadline=None)
-def test_all_six_steps_equal_the_plain_ones(bitmap: np.ndarray, size: int) -> None:
-    sample = preprocess(bitmap, PreprocessConfig(image_size=size))
-    image, box = plain_steps.all_six(bitmap, size)
+def test_the_presets_equal_the_plain_steps(preset: str, bitmap: np.ndarray, size: int) -> None:
+    sample = preprocess(bitmap, PreprocessConfig(image_size=size, **PRESETS[preset]))  # type: ignore[arg-type]
+    image, box = plain_steps.PRESETS[preset](bitmap, size)
     assert np.array_equal(sample.image, image)
     assert sample.crop == box
+
+
+def test_the_best_preset_is_what_prediction_and_workers_take_for_granted() -> None:
+    assert {"image_size": 64, **PRESETS[DEFAULT_PRESET]} == asdict(PreprocessConfig())
+    assert {"image_size": 64, **PRESETS["article"]} == asdict(ALL_SIX)
+    assert {step: (on, off) for step, (on, off, _) in STEPS.items()} == steps.STEP_CHOICES
 
 
 @pytest.mark.parametrize("off", list(steps.STEP_CHOICES))
@@ -59,8 +70,8 @@ def test_every_step_has_a_switch(off: str) -> None:
     bitmap = gnt_files.strokes(7, 50, 44)
     bitmap[5, 5] = 0  # a speck for the median
     bitmap = np.pad(bitmap, 6, constant_values=250)
-    everything = preprocess(bitmap, PreprocessConfig())
-    without = preprocess(bitmap, PreprocessConfig(**{off: "none"}))
+    everything = preprocess(bitmap, ALL_SIX)
+    without = preprocess(bitmap, replace(ALL_SIX, **{off: "none"}))  # type: ignore[arg-type]
     assert without.image.shape == (64, 64)
     # grey has nothing to do on a grey bitmap; stretching doesn't move Otsu's threshold past this picture's levels.
     assert np.array_equal(everything.image, without.image) == (off in ("grey", "normalize"))
@@ -68,8 +79,8 @@ def test_every_step_has_a_switch(off: str) -> None:
 
 def test_normalize_shows_where_binarize_is_off() -> None:
     pale = 255 - (255 - gnt_files.strokes(7)) // 3
-    stretched = preprocess(pale, PreprocessConfig(binarize="none")).image
-    as_is = preprocess(pale, PreprocessConfig(binarize="none", normalize="none")).image
+    stretched = preprocess(pale, PreprocessConfig()).image
+    as_is = preprocess(pale, PreprocessConfig(normalize="none")).image
     assert stretched.max() > 2 * as_is.max() > 0
 
 
@@ -77,7 +88,7 @@ def test_normalize_shows_where_binarize_is_off() -> None:
 def test_the_aspect_ratio_is_kept_and_the_margin_is_empty(width: int, height: int) -> None:
     bitmap = np.full((height + 20, width + 20), 255, np.uint8)
     bitmap[10 : 10 + height, 10 : 10 + width] = 0
-    image = preprocess(bitmap, PreprocessConfig(denoise="none")).image
+    image = preprocess(bitmap, PreprocessConfig()).image
     x, y, w, h = plain_steps.ink_box(image)
     assert max(w, h) == 56
     assert abs(w / h - width / height) <= max(w, h) / min(w, h) ** 2 / 2 + 1e-9 or min(w, h) == 1
@@ -96,8 +107,8 @@ def test_a_speck_that_the_median_removes_leaves_a_blank() -> None:
     bitmap = np.full((40, 40), 255, np.uint8)
     bitmap[20, 20] = 0
     with pytest.raises(Unusable, match=BLANK):
-        preprocess(bitmap, PreprocessConfig())
-    assert preprocess(bitmap, PreprocessConfig(denoise="none")).crop == (20, 20, 1, 1)
+        preprocess(bitmap, PreprocessConfig(denoise="median"))
+    assert preprocess(bitmap, PreprocessConfig()).crop == (20, 20, 1, 1)
 
 
 def test_without_resize_the_ink_must_fit() -> None:
@@ -105,8 +116,8 @@ def test_without_resize_the_ink_must_fit() -> None:
     bitmap[[4, 85], 10:80] = 0
     bitmap[[5, 86], 10:80] = 0
     with pytest.raises(Unusable, match=LARGER_THAN_IMAGE):
-        preprocess(bitmap, PreprocessConfig(resize="none"))
-    sample = preprocess(bitmap, PreprocessConfig(resize="none", image_size=128))
+        preprocess(bitmap, replace(ALL_SIX, resize="none"))
+    sample = preprocess(bitmap, replace(ALL_SIX, resize="none", image_size=128))
     assert np.count_nonzero(sample.image) == np.count_nonzero(plain_steps.otsu_ink(plain_steps.median(bitmap)))
 
 
@@ -125,7 +136,7 @@ def test_colours_become_grey_and_what_is_transparent_paper() -> None:
 @settings(max_examples=30, deadline=None)
 def test_processor_features_and_threads_change_nothing(bitmap: np.ndarray) -> None:
     def sample() -> bytes:
-        return preprocess(bitmap, PreprocessConfig()).image.tobytes()
+        return b"".join(preprocess(bitmap, config).image.tobytes() for config in (ALL_SIX, PreprocessConfig()))
 
     before = sample()
     try:
@@ -156,3 +167,19 @@ def test_the_bitmap_is_left_as_it_was() -> None:
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PreprocessConfig(**settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ((), PreprocessConfig()),
+        (("--preset=best",), PreprocessConfig()),
+        (("--preset=article",), ALL_SIX),
+        (("--preset=article", "--binarise=none"), replace(ALL_SIX, binarize="none")),
+        (("--denoise=median", "--preset=best"), PreprocessConfig(denoise="median")),
+        (("--normalise=none", "--crop=none"), PreprocessConfig(normalize="none", crop="none")),
+    ],
+)
+def test_a_steps_own_flag_overrides_the_preset(flags: tuple[str, ...], expected: PreprocessConfig) -> None:
+    arguments = parse_arguments(["--input=a.gnt", "--output=o", *flags])
+    assert PreprocessConfig(arguments.image_size, **arguments.steps) == expected
