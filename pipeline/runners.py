@@ -5,23 +5,25 @@ from __future__ import annotations
 import contextlib
 import difflib
 import io
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
-from apache_beam.runners import create_runner
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineRunner
 
 from pipeline.direct import LocalPlan, is_direct
+from pipeline.engines import make_engine
 from pipeline.errors import UserError
 from pipeline.options import STEPS, Arguments
-from pipeline.workers import forked_environment
+from pipeline.workers import forked_environment, ignore_broken_connections
 
 _OUR_FLAGS = ("input", *(flag.name for flag in fields(Arguments)), *STEPS)
 _LOSES_DATA = {
-    "daskrunner": "Beam's DaskRunner merges tagged outputs and drops what a bundle emits at its end",
-    "rayrunner": "the Ray runner is an abandoned prototype",
+    "daskrunner": "Beam's DaskRunner merges tagged outputs and drops what a bundle emits at its end, without a word",
+    "rayrunner": "the Ray runner is a prototype that was abandoned before it ran every kind of step",
+    "rayfnapirunner": "the Ray runner is a prototype that was abandoned before it ran every kind of step",
 }
 
 
@@ -36,12 +38,12 @@ def make_runner(
         return _direct_runner(flags, local, on_lost)
     reason = _LOSES_DATA.get(name.lower().rpartition(".")[2])
     if reason is not None:
-        raise UserError(f"--runner={name}: {reason}, so records would be lost; use DirectRunner or FlinkRunner")
+        raise UserError(
+            f"--runner={name}: {reason}, so records would be lost; use DirectRunner here or FlinkRunner on a cluster"
+        )
     _refuse_misspelt(flags)
-    try:
-        return create_runner(name), PipelineOptions([f"--runner={name}", *flags])
-    except (ValueError, ImportError) as error:
-        raise UserError(f"--runner={name}: expected one of Beam's runners, found none of that name") from error
+    threading.excepthook = ignore_broken_connections
+    return make_engine(name, flags)
 
 
 def _direct_runner(
