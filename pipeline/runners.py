@@ -20,10 +20,12 @@ from pipeline.options import STEPS, Arguments
 from pipeline.workers import forked_environment, ignore_broken_connections
 
 _OUR_FLAGS = ("input", *(flag.name for flag in fields(Arguments)), *STEPS)
+_RAY = "the Ray runner is an abandoned prototype, and nobody vouches for what it leaves out"
 _LOSES_DATA = {
-    "daskrunner": "Beam's DaskRunner merges tagged outputs and drops what a bundle emits at its end, without a word",
-    "rayrunner": "the Ray runner is a prototype that was abandoned before it ran every kind of step",
-    "rayfnapirunner": "the Ray runner is a prototype that was abandoned before it ran every kind of step",
+    "daskrunner": "Beam's DaskRunner merges tagged outputs and drops what a bundle emits at its end, so records would be "
+    "lost without a word",
+    "rayrunner": _RAY,
+    "rayfnapirunner": _RAY,
 }
 
 
@@ -38,9 +40,7 @@ def make_runner(
         return _direct_runner(flags, local, on_lost)
     reason = _LOSES_DATA.get(name.lower().rpartition(".")[2])
     if reason is not None:
-        raise UserError(
-            f"--runner={name}: {reason}, so records would be lost; use DirectRunner here or FlinkRunner on a cluster"
-        )
+        raise UserError(f"--runner={name}: {reason}; use DirectRunner, or FlinkRunner on a cluster")
     _refuse_misspelt(flags)
     threading.excepthook = ignore_broken_connections
     return make_engine(name, flags)
