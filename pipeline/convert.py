@@ -10,15 +10,19 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.errors import EXIT_USER_ERROR, UserError, user_error_in
+from pipeline.errors import EXIT_USER_ERROR, EngineError, UserError, user_error_in
 from pipeline.options import Arguments, parse_arguments
 
 if TYPE_CHECKING:
+    from apache_beam.runners.runner import PipelineResult
+
     from pipeline.job import Conversion
 
-EXIT_WORKER_LOST = 1
+EXIT_RUN_LOST = 1
 EXIT_INTERRUPTED = 130
 _RESUMES = "the same command goes on from where it stopped"
+_JOB_SERVER = "apache_beam.runners.portability.job_server"
+"""The module through which Beam starts every engine but DirectRunner."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,6 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"pipeline.convert: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
+    except EngineError as error:
+        print(f"pipeline.convert: {error}; {_RESUMES}", file=sys.stderr)
+        return EXIT_RUN_LOST
     except KeyboardInterrupt:
         print(f"pipeline.convert: interrupted; {_RESUMES}", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -69,13 +76,14 @@ def convert(arguments: Arguments) -> None:
 
 def _prepare(arguments: Arguments, job: Conversion) -> Callable[[], None]:
     """What runs the job on its engine. Raises UserError for Beam's flags where they make no sense."""
-    from pipeline.direct import plan_local
+    from pipeline.direct import is_direct, plan_local
 
     local = plan_local(arguments.beam, job.source_bytes)
     _quieten_beam()
     import apache_beam as beam
 
     from pipeline import transforms
+    from pipeline.engines import explain
     from pipeline.lock import unlock
     from pipeline.runners import make_runner
 
@@ -85,7 +93,7 @@ def _prepare(arguments: Arguments, job: Conversion) -> Callable[[], None]:
             print("\r\x1b[2K\x1b[?25h", end="", flush=True)  # the bar's line goes, the cursor comes back
         print(f"pipeline.convert: {how}; {_RESUMES}", file=sys.__stderr__, flush=True)
         unlock(job.output)
-        os._exit(EXIT_WORKER_LOST)
+        os._exit(EXIT_RUN_LOST)
 
     runner, options = make_runner(arguments.runner, arguments.beam, local, end)
     pipeline = beam.Pipeline(runner=runner, options=options)
@@ -95,14 +103,27 @@ def _prepare(arguments: Arguments, job: Conversion) -> Callable[[], None]:
         try:
             # Worker threads print every exception that they hand on as well.
             with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
-                pipeline.run().wait_until_finish()
+                _finish(pipeline.run())
         except Exception as error:
             message = user_error_in(f"{type(error).__name__}: {error}")
-            if message is None:
+            if message is not None:
+                raise UserError(message) from error
+            failure = None if is_direct(arguments.runner) else explain(arguments.runner, error)
+            if failure is None:
                 raise
-            raise UserError(message) from error
+            raise failure from error
 
     return run
+
+
+def _finish(result: PipelineResult) -> None:
+    """Waits for a run. An engine elsewhere would go on with its job when this process has been interrupted."""
+    try:
+        result.wait_until_finish()
+    except KeyboardInterrupt:
+        with contextlib.suppress(Exception):
+            result.cancel()
+        raise
 
 
 def _quieten_beam() -> None:
@@ -116,4 +137,6 @@ if __name__ == "__main__":
     status = main()
     with contextlib.suppress(OSError):
         sys.stdout.flush()
-    os._exit(status)  # what Beam has running in the background would take a quarter of a second to end
+    if _JOB_SERVER not in sys.modules:
+        os._exit(status)  # what Beam has running in the background would take a quarter of a second to end
+    sys.exit(status)  # which stops the engine, if Beam has started one

@@ -14,6 +14,13 @@ class UserError(Exception):
         super().__init__(printable(" ".join(message.split())))
 
 
+class EngineError(Exception):
+    """What befell a run on its way, of which neither the input nor the flags are to blame: one line, exit status 1."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(" ".join(message.split())))
+
+
 def printable(text: str) -> str:
     """`text` without control characters: names from an archive can carry terminal escapes."""
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)

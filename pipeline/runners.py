@@ -5,26 +5,30 @@ from __future__ import annotations
 import contextlib
 import difflib
 import io
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from apache_beam.portability.api import beam_provision_api_pb2
-from apache_beam.runners import create_runner
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.runners.runner import PipelineRunner
 
 from pipeline.direct import LocalPlan, is_direct
+from pipeline.engines import make_engine
 from pipeline.errors import UserError
 from pipeline.options import STEPS, Arguments
-from pipeline.workers import forked_environment
+from pipeline.workers import forked_environment, ignore_broken_connections
 
 _OUR_FLAGS = ("input", "preset", *(flag.name for flag in fields(Arguments)), *STEPS)
+_RAY = "the Ray runner is an abandoned prototype, and nobody vouches for what it leaves out"
 _LOSES_DATA = {
-    "daskrunner": "Beam's DaskRunner merges tagged outputs and drops what a bundle emits at its end",
-    "rayrunner": "the Ray runner is an abandoned prototype",
+    "daskrunner": "Beam's DaskRunner merges tagged outputs and drops what a bundle emits at its end, so records would be "
+    "lost without a word",
+    "rayrunner": _RAY,
+    "rayfnapirunner": _RAY,
 }
 
 
@@ -39,12 +43,10 @@ def make_runner(
         return _direct_runner(flags, local, on_lost)
     reason = _LOSES_DATA.get(name.lower().rpartition(".")[2])
     if reason is not None:
-        raise UserError(f"--runner={name}: {reason}, so records would be lost; use DirectRunner or FlinkRunner")
+        raise UserError(f"--runner={name}: {reason}; use DirectRunner, or FlinkRunner on a cluster")
     _refuse_misspelt(flags)
-    try:
-        return create_runner(name), PipelineOptions([f"--runner={name}", *flags])
-    except (ValueError, ImportError) as error:
-        raise UserError(f"--runner={name}: expected one of Beam's runners, found none of that name") from error
+    threading.excepthook = ignore_broken_connections
+    return make_engine(name, flags)
 
 
 def _direct_runner(

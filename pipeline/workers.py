@@ -36,7 +36,7 @@ def forked_environment(on_lost: Callable[[str], None]) -> SubprocessSDKEnvironme
     class Handler(_ForkedWorkerHandler):
         lost = staticmethod(on_lost)
 
-    threading.excepthook = _ignore_broken_connections
+    threading.excepthook = ignore_broken_connections
     WorkerHandler.register_environment(python_urns.SUBPROCESS_SDK, bytes)(Handler)
     return SubprocessSDKEnvironment.from_command_string("forked by pipeline.workers")
 
@@ -79,7 +79,7 @@ def _work(environment: dict[str, str]) -> None:
     logging.disable(logging.CRITICAL)
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver hears it too, and ends its workers
-    threading.excepthook = _ignore_broken_connections
+    threading.excepthook = ignore_broken_connections
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     try:
         _, harness, _ = sdk_worker_main.create_harness(environment)
@@ -88,7 +88,7 @@ def _work(environment: dict[str, str]) -> None:
         os._exit(1)  # the driver is gone, or sees this
 
 
-def _ignore_broken_connections(failed: threading.ExceptHookArgs) -> None:
+def ignore_broken_connections(failed: threading.ExceptHookArgs) -> None:
     """Beam's threads on both sides of a lost worker print that the connection broke: the one line says it better."""
     if not isinstance(failed.exc_value, grpc.RpcError):
         threading.__excepthook__(failed)
