@@ -116,11 +116,10 @@ def match(pattern: str) -> list[Found]:
     return sorted(_found(one) for one in found if not one.path.endswith("/"))  # what a console made to show a folder
 
 
-def in_folder(folder: str, rest: str) -> str:
-    """The pattern `rest` in a folder whose name may hold what a pattern would take for one."""
-    for character in "[*?":
-        folder = folder.replace(character, f"\0{character}]")
-    return f"{folder.replace(chr(0), '[').rstrip('/')}/{rest}"
+def match_in(folder: str, rest: str) -> list[Found]:
+    """The files in a folder that match `rest`; the folder's name may hold what a pattern is made of."""
+    inside = f"{folder.rstrip('/')}/"
+    return [found for found in match(re.sub(r"[\[*?]", "?", inside) + rest) if found[0].startswith(inside)]
 
 
 def delete(urls: Sequence[str]) -> None:

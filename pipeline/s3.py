@@ -7,6 +7,7 @@ aborted, and where nothing answers, retries of Beam's own on top of the client's
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -20,10 +21,10 @@ from apache_beam.io.aws.s3filesystem import S3FileSystem
 from apache_beam.options.pipeline_options import PipelineOptions, S3Options
 from apache_beam.utils.retry import PermanentException
 
-ATTEMPTS = 6
+ATTEMPTS = 5
 """Of a request, by the client, unless AWS_MAX_ATTEMPTS or AWS_RETRY_MODE is set: half a minute at most."""
 CONNECT_SECONDS = 5
-READ_SECONDS = 60
+READ_SECONDS = 20
 POOL = 16
 """Connections kept open by a process."""
 _BODY_ATTEMPTS = 4  # of a range whose bytes stopped coming; the client itself tries again only until they begin
@@ -68,7 +69,7 @@ def _read_range(files: Any, url: str, begin: int, size: int | None) -> bytes:
         return s3io.S3IO(options=files._options).client.get_range(messages.GetRequest(bucket, name), begin, end)
     except messages.S3ClientError as error:
         if error.code == 404:
-            raise FileNotFoundError(url) from error
+            raise FileNotFoundError(errno.ENOENT, "there is no such file", url) from error
         raise
 
 

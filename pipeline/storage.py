@@ -145,7 +145,7 @@ def special_kind(path: str) -> str | None:
 def list_folder(folder: str) -> list[StoredFile]:
     """Every file directly in `folder`; none if there is no such folder."""
     if is_remote(folder):
-        return _match(remote.in_folder(folder, "*"))
+        return [StoredFile(*found) for found in remote.match_in(folder, "*")]
     try:
         with os.scandir(folder) as entries:
             return [_local_file(entry.path) for entry in entries if entry.is_file()]
@@ -157,9 +157,9 @@ def find(pattern: str) -> list[StoredFile]:
     """The files a path names, sorted by path: itself, everything in and below it if a folder, or a glob's matches."""
     if is_remote(pattern):
         if any(c in pattern for c in "*?["):
-            return _match(pattern)
+            return [StoredFile(*found) for found in remote.match(pattern)]
         itself = remote.status(pattern)
-        return [StoredFile(*itself)] if itself else _match(remote.in_folder(pattern, "**"))
+        return [StoredFile(*found) for found in ([itself] if itself else remote.match_in(pattern, "**"))]
     if os.path.isdir(pattern):
         return _local_tree(pattern)
     if os.path.exists(pattern):
@@ -238,7 +238,3 @@ def _raise(error: OSError) -> NoReturn:
 def _local_file(path: str) -> StoredFile:
     status = os.stat(path) if os.path.exists(path) else os.lstat(path)
     return StoredFile(path, status.st_size, str(status.st_mtime_ns))
-
-
-def _match(pattern: str) -> list[StoredFile]:
-    return [StoredFile(*found) for found in remote.match(pattern)]

@@ -39,6 +39,8 @@ class Server:
     log: list[Request] = field(default_factory=list)
     fault: Callable[[str, str], int | None] | None = None
     """(kind, key) -> the status to answer with instead; 0 drops the connection."""
+    torn: int = 0
+    """How many answers to GET will end before their last byte."""
 
     def kinds(self) -> Counter[str]:
         return Counter(request.kind for request in self.log)
@@ -51,8 +53,8 @@ class Server:
 
     def empty(self) -> None:
         for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET):
-            for found in page.get("Contents", []):
-                self.client.delete_object(Bucket=BUCKET, Key=found["Key"])
+            if keys := [{"Key": found["Key"]} for found in page.get("Contents", [])]:
+                self.client.delete_objects(Bucket=BUCKET, Delete={"Objects": keys})
         self.log.clear()
 
     def put(self, key: str, content: bytes) -> None:
@@ -95,6 +97,9 @@ def running() -> Iterator[Server]:
         received = int(environ.get("CONTENT_LENGTH") or 0)
         sent = 0 if kind == "HEAD" else len(content)
         server.log.append(Request(kind, key, int(begin[1]) if begin else None, int(said[0].split()[0]), sent, received))
+        if server.torn and kind == "GET":
+            server.torn -= 1
+            return _torn(content, environ["werkzeug.socket"])
         return [content]
 
     http = make_server("127.0.0.1", 0, counted, threaded=True, request_handler=_Handler)
@@ -111,6 +116,12 @@ def running() -> Iterator[Server]:
         http.shutdown()
         thread.join()
         http.server_close()
+
+
+def _torn(content: bytes, connection: socket.socket) -> Iterator[bytes]:
+    yield content[: len(content) // 2]
+    connection.shutdown(socket.SHUT_RDWR)
+    raise ConnectionAbortedError
 
 
 def _kind(environ: dict[str, Any]) -> str:
