@@ -29,12 +29,13 @@ EVALUATION_BATCH = 200
 
 BASE: dict[str, Any] = {
     "arch": "vgg11", "width": 0.125, "dense_width": 512, "dropout": 0.2, "global_batch": 32, "learning_rate": 2e-3,
-    "ema": 0.99, "augment": "light", "eval_split": "validation",
+    "ema": 0.99, "augment": "light", "outliers": 0.0, "eval_split": "validation",
 }  # fmt: skip
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "base": {},
     "head_pool": {"head": "pool"},
+    "outliers": {"outliers": 0.1},
     "dense_small": {"dense_width": 128},
     "no_batch_norm": {"batch_norm": False},
     "no_smoothing": {"label_smoothing": 0.0},

@@ -128,6 +128,29 @@ def refusals(thresholds: Sequence[float], probability: np.ndarray, right: np.nda
     return rows
 
 
+def in_words(calibration: Calibration, probability: np.ndarray, raw_probability: np.ndarray, right: np.ndarray) -> str:
+    """The expected calibration error before and after, and where the temperature is from, in one line."""
+    before = expected_calibration_error(raw_probability, right)
+    if not calibration.samples:
+        return f"Expected calibration error {before:.2%}; the run isn't calibrated (model.evaluate --calibrate)"
+    after = expected_calibration_error(probability, right)
+    source = f"temperature {calibration.temperature:.3f}, from {calibration.samples:,} samples of {calibration.split}"
+    return f"Expected calibration error {before:.2%}, with the temperature {after:.2%}  ({source})"
+
+
+def table_of(calibration: Calibration, probability: np.ndarray, right: np.ndarray) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows: what round thresholds, and the run's own, do to the answers of a split."""
+    columns = ["threshold", "right answers kept", "wrong ones refused", "right among those given"]
+    rows = [
+        [
+            f"{row.threshold:.3f}" + (" (this run's)" if row.threshold == calibration.threshold else ""),
+            *(f"{share:.2%}" for share in (row.right_kept, row.wrong_refused, row.accuracy)),
+        ]
+        for row in refusals(shown_thresholds(calibration.threshold), probability, right)
+    ]
+    return columns, rows
+
+
 def shown_thresholds(threshold: float) -> list[float]:
     """The thresholds of a table, ascending: round ones and the run's own."""
     return sorted({0.3, 0.5, 0.7, 0.9, 0.95, 0.99, threshold})

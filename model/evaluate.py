@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from model import calibration, metrics
-from model.calibration import Calibration, read_calibration
+from model.calibration import read_calibration
 from model.command import Parser, at_least, exit_status, make_console, print_table, replacing
 from model.devices import make_strategy, setup_tensorflow
 from model.saved import Run, check_data_set, load_model, read_run
@@ -118,9 +118,14 @@ def evaluate(
         writers=np.array(writers.to_pylist(), object),
         rows=rows,
     )
-    print_calibration(
-        console, trust, scores.probability, scores.raw_probability, scores.rank == 1, with_table=bool(rows)
-    )
+    right = scores.rank == 1
+    console.print()
+    console.print(calibration.in_words(trust, scores.probability, scores.raw_probability, right))
+    if rows:
+        print_table(
+            console, "What predict --threshold refuses", *calibration.table_of(trust, scores.probability, right)
+        )
+    console.print()
     console.print(f"a row for each sample: {output}; sample_id joins {data / 'manifest'}")
 
 
@@ -185,40 +190,6 @@ def print_evaluation(
     if lines:
         columns = ["", "times", "first as second", "second as first"]
         print_table(console, "Characters most often taken for each other", columns, lines)
-
-
-def print_calibration(
-    console: Console,
-    trust: Calibration,
-    probability: np.ndarray,
-    raw_probability: np.ndarray,
-    right: np.ndarray,
-    *,
-    with_table: bool,
-) -> None:
-    """The calibration error before and after, and what thresholds refuse; every array is [n]."""
-    before = calibration.expected_calibration_error(raw_probability, right)
-    after = calibration.expected_calibration_error(probability, right)
-    console.print()
-    if trust.samples:
-        source = f"temperature {trust.temperature:.3f}, from {trust.samples:,} samples of {trust.split}"
-        console.print(f"Expected calibration error {before:.2%}, with the temperature {after:.2%}  ({source})")
-    else:
-        console.print(f"Expected calibration error {before:.2%}; the run isn't calibrated, --calibrate mends that")
-    if with_table:
-        rows = calibration.refusals(calibration.shown_thresholds(trust.threshold), probability, right)
-        lines = [
-            [
-                f"{row.threshold:.3f}" + (" (this run's)" if row.threshold == trust.threshold else ""),
-                f"{row.right_kept:.2%}",
-                f"{row.wrong_refused:.2%}",
-                f"{row.accuracy:.2%}",
-            ]
-            for row in rows
-        ]
-        columns = ["threshold", "right answers kept", "wrong ones refused", "right among those given"]
-        print_table(console, "What predict --threshold refuses", columns, lines)
-    console.print()
 
 
 @contextmanager

@@ -39,7 +39,7 @@ class TrainConfig:
     decay_steps: int = 2_000
     decay_rate: float = 0.97
     label_smoothing: float = 0.1
-    outliers: float = 0.0
+    outliers: float = 0.1
     ema: float = 0.999
     clip_norm: float = 5.0
     weight_decay: float = 0.05

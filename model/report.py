@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from model import metrics
+from model import calibration, metrics
+from model.calibration import UNCALIBRATED, read_calibration
 from model.charts import Series, legend, line_chart
 from model.command import Parser, exit_status, replacing
 from model.devices import setup_tensorflow
@@ -56,7 +57,8 @@ def write_report(run_folder: Path, data_folder: Path, split: str) -> Path:
     run = read_run(run_folder)
     card, _ = open_dataset(data_folder)
     check_data_set(run, card, data_folder)
-    scores = score_split(load_model(run), card, data_folder, split)
+    trust = read_calibration(run_folder) or UNCALIBRATED
+    scores = score_split(load_model(run), card, data_folder, split, temperature=trust.temperature)
     writers = rows_of(card, data_folder, split, scores.sample_id, ["writer"])["writer"].to_pylist()
     pairs = metrics.confused_pairs(scores.label, scores.prediction)[:_PAIRS]
     chosen = choose_samples(scores.label, scores.prediction, scores.probability, pairs)
@@ -88,6 +90,8 @@ def write_report(run_folder: Path, data_folder: Path, split: str) -> Path:
         ],
         mistakes=[glyph(position) for position in chosen["mistakes"]],
         sample=[glyph(position) for position in chosen["drawn"]],
+        trust_note=calibration.in_words(trust, scores.probability, scores.raw_probability, scores.rank == 1),
+        refusals=calibration.table_of(trust, scores.probability, scores.rank == 1),
     )
     path = run_folder / REPORT
     with replacing(path) as temporary:
@@ -129,6 +133,8 @@ def make_page(
     pairs: Sequence[PairOfGlyphs],
     mistakes: Sequence[Glyph],
     sample: Sequence[Glyph],
+    trust_note: str,
+    refusals: tuple[Sequence[str], Sequence[Sequence[str]]],
 ) -> Page:
     """The page from the lines of metrics.jsonl and the scores of a split; every array is [n]."""
     names = run.classes.characters
@@ -170,6 +176,8 @@ def make_page(
         pairs=pairs,
         mistakes=mistakes,
         sample=sample,
+        trust_note=trust_note,
+        refusals=refusals,
         settings=settings_of(run.config),
     )
 

@@ -109,6 +109,9 @@ class Page:
     pairs: Sequence[PairOfGlyphs]
     mistakes: Sequence[Glyph]
     sample: Sequence[Glyph]
+    trust_note: str
+    refusals: tuple[Sequence[str], Sequence[Sequence[str]]]
+    """Columns and rows: what thresholds do to the answers."""
     settings: Mapping[str, str]
 
     def to_html(self) -> str:
@@ -116,6 +119,7 @@ class Page:
             _section("Learning curves", self.chart_note, self._charts()),
             f'<div class="tables">{self._tables()}</div>\n',
             _section("Most confused pairs", "Truth first; the number below is the probability given.", self._pairs()),
+            _section("How far to trust a probability", self.trust_note, self._refusals()),
             _section("Surest mistakes", "Truth → prediction, with the probability given.", _glyphs(self.mistakes)),
             _section("Predictions, drawn by lot", "Truth → prediction; mistakes are outlined.", _glyphs(self.sample)),
         ]
@@ -142,6 +146,12 @@ class Page:
     def _tables(self) -> str:
         characters = _section("Characters read worst", "", _worst_table(self.characters, "character"))
         return characters + _section("Writers read worst", "", _worst_table(self.writers, "writer"))
+
+    def _refusals(self) -> str:
+        columns, rows = self.refusals
+        head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+        body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+        return f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
 
     def _pairs(self) -> str:
         return f'<div class="pairs">{"".join(_pair(pair) for pair in self.pairs)}</div>' if self.pairs else ""

@@ -150,6 +150,8 @@ def test_every_text_is_escaped() -> None:
         pairs=[PairOfGlyphs(NASTY, NASTY, 1, 2, [glyph])],
         mistakes=[glyph],
         sample=[glyph],
+        trust_note=NASTY,
+        refusals=([NASTY], [[NASTY]]),
         settings={NASTY: NASTY},
     ).to_html()
     assert_needs_no_network(html)

@@ -40,6 +40,7 @@ CONFIG = TrainConfig(
     dropout=0.0,
     global_batch=BATCH,
     augment="none",
+    outliers=0.0,
 )
 
 

@@ -85,6 +85,9 @@ def test_a_run_leaves_what_it_promises(undisturbed: dict[str, Path]) -> None:
     assert all(round(line["accuracy"] * 21, 6) % 1 == 0 for line in evaluations)
     assert list((run / "tensorboard").iterdir())
     assert "<svg" in (run / "report.html").read_text("utf-8")
+    trust = json.loads((run / "calibration.json").read_text("utf-8"))
+    assert (trust["split"], trust["samples"]) == ("validation", 21)
+    assert trust["temperature"] > 0
     model = keras.models.load_model(run / "model.keras", compile=False)
     assert model.input_shape == (None, 16, 16, 1)
     logits = model(np.zeros((3, 16, 16, 1), np.float32))
@@ -93,8 +96,11 @@ def test_a_run_leaves_what_it_promises(undisturbed: dict[str, Path]) -> None:
 
 @pytest.mark.slow
 def test_it_learns(train: Run, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "calibration.json").write_text("of another model", "utf-8")
     status, printed, _ = train(*TINY, "--epochs=10", "--dropout=0", "--augment=none", "--ema=0.9")
     assert status == 0
+    assert "calibration.json: temperature" in printed
     assert max(line["accuracy"] for line in _metrics(tmp_path / "run") if line["kind"] == "eval") > 0.7
     assert "best so far, saved" in printed
     assert "images/s" in printed

@@ -25,6 +25,17 @@ def test_vgg19_at_64_pixels_and_3754_classes() -> None:
     assert shapes[-2:] == [(32, 3754), (3754,)]
 
 
+def test_the_pooling_head_is_the_mean_of_each_map_and_one_layer() -> None:
+    model = _narrow("vgg19", 64, classes=3754, head="pool")
+    shapes = [tuple(v.shape) for v in model.trainable_variables]
+    assert shapes[-2:] == [(64, 3754), (3754,)]
+    assert len(shapes) == 3 * 16 + 2
+    inner = keras.Model(model.inputs[0], [model.get_layer("block5_pool").output, model.output])
+    maps, logits = inner(np.random.default_rng(0).random((2, 64, 64, 1), np.float32))
+    kernel, bias = model.get_layer("logits").get_weights()
+    np.testing.assert_allclose(logits, np.mean(maps, axis=(1, 2)) @ kernel + bias, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("size", [8, 28, 32, 50, 64])
 def test_any_image_size_gives_float32_logits(size: int) -> None:
     model = _narrow("vgg11", size, dtype="mixed_bfloat16")
