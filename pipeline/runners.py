@@ -22,8 +22,8 @@ from pipeline.workers import forked_environment, ignore_broken_connections
 _OUR_FLAGS = ("input", *(flag.name for flag in fields(Arguments)), *STEPS)
 _RAY = "the Ray runner is an abandoned prototype, and nobody vouches for what it leaves out"
 _LOSES_DATA = {
-    "daskrunner": "Beam's DaskRunner merges tagged outputs and drops what a bundle emits at its end, so records would be "
-    "lost without a word",
+    "daskrunner": "Beam's DaskRunner merges tagged outputs and drops what a bundle emits at its end, so records would "
+    "be lost without a word",
     "rayrunner": _RAY,
     "rayfnapirunner": _RAY,
 }
