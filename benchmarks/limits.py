@@ -26,7 +26,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from process_tree import measure
 
-from pipeline import publish, staging
+from pipeline import publish
 from pipeline.archives import Input, Member, list_members
 from pipeline.chunks import plan_chunks
 from pipeline.config import ConvertConfig
@@ -87,7 +87,7 @@ def _planning(work: Path) -> dict[str, float]:
 
 
 def _staging(work: Path) -> list[dict[str, float]]:
-    """One chunk, staged for ever more shards: the file's size and how long writing it and reading a shard's rows take."""
+    """One chunk, staged for ever more shards: its size, the time to write it, the time to read a shard's rows."""
     path = sorted((work / "sample").rglob("*.gnt"))[0]
     (member,) = list_members([Input("train", str(path))], 0)
     data = path.read_bytes()
@@ -97,11 +97,11 @@ def _staging(work: Path) -> list[dict[str, float]]:
         (chunk,) = plan_chunks(member, str(work))
         tables = list(convert_records(data, chunk, config))
         file = str(work / f"chunk-{shards}.arrow")
-        written = _median_seconds(lambda: write_staged_chunk(file, tables, shards))
+        written = _median_seconds(partial(write_staged_chunk, file, tables, shards))
         records, batches = write_staged_chunk(file, tables, shards)
         step = max(1, len(batches) // 50)
         some = [StagedBatch(("1001-c.gnt", 0, batch), file, batch) for batch in range(0, len(batches), step)]
-        read = _median_seconds(lambda: read_batches(some)) / len(some)
+        read = _median_seconds(partial(read_batches, some)) / len(some)
         rows.append(
             {
                 "shards": shards,

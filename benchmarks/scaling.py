@@ -1,7 +1,7 @@
 """Scaling: records/s of the conversion with 1 and 2 workers on each engine, and what an engine costs over DirectRunner.
 
     python benchmarks/scaling.py                                            every engine that is there, 180 k records
-    python benchmarks/scaling.py --run "direct 1" --run "direct 2" --json out.json     some; adds to what the file has
+    python benchmarks/scaling.py --run "direct 1" --run "direct 2" --json out.json     some; adds to the file
 
 Every run is a whole process, from the command to its end; where there are worker pools or a cluster, these are up
 before. The runs go round in turn, several times; the figures are medians. The input is that of benchmarks/convert.py.
@@ -19,6 +19,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from convert import _MEMBER_RECORDS, _make_input
 from process_tree import measure
@@ -41,6 +42,7 @@ RUNS = {
     "spark 2": [*_SPARK, "--spark_master_url=local[2]"],
 }
 """Engine and number of workers -> its flags. Prism asks for one worker, in this process or from a pool."""
+_FILES = ("--prism_location", "--flink_job_server_jar", "--spark_job_server_jar")
 
 
 def main() -> None:
@@ -55,14 +57,13 @@ def main() -> None:
     members = max(1, round(arguments.records / _MEMBER_RECORDS))
     source = _make_input(members, work)
     names = [name for name in arguments.run or RUNS if _there(name)]
-    seconds: dict[str, list[float]] = {name: [] for name in names}
+    records = members * _MEMBER_RECORDS
+    found: dict[str, Any] = {"cores": os.cpu_count(), "records": records, "seconds": {}}
+    if arguments.json and arguments.json.exists():
+        found = json.loads(arguments.json.read_text())
     for _ in range(arguments.repeats):
         for name in names:
-            seconds[name].append(_run(name, source, max(2, members // 4), work))
-    found = json.loads(arguments.json.read_text()) if arguments.json and arguments.json.exists() else {}
-    records = members * _MEMBER_RECORDS
-    found["cores"], found["records"] = os.cpu_count(), records
-    found.setdefault("seconds", {}).update(seconds)
+            found["seconds"].setdefault(name, []).append(_run(name, source, max(2, members // 4), work))
     _print_table(found)
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n")
@@ -71,14 +72,11 @@ def main() -> None:
 
 
 def _there(name: str) -> bool:
-    files = [flag.partition("=")[2] for flag in RUNS[name] if flag.startswith(("--prism_location", *_JARS))]
+    files = [flag.partition("=")[2] for flag in RUNS[name] if flag.startswith(_FILES)]
     missing = [file for file in files if not os.path.exists(file)]
     if missing:
         print(f"{name}: not measured, no {missing[0]}; scripts/fetch_engines.sh fetches it", file=sys.stderr)
     return not missing
-
-
-_JARS = ("--flink_job_server_jar", "--spark_job_server_jar")
 
 
 def _run(name: str, source: Path, shards: int, work: Path) -> float:
@@ -104,9 +102,8 @@ def _workers(name: str, folder: Path) -> Iterator[list[str]]:
         measure([*script, "stop", f"--folder={folder}"])
 
 
-def _print_table(found: dict[str, dict[str, list[float]]]) -> None:
+def _print_table(found: dict[str, Any]) -> None:
     records, seconds = found["records"], found["seconds"]
-    assert isinstance(records, int)
     medians = {name: statistics.median(each) for name, each in seconds.items()}
     print(f"{'engine, workers':<16} {'records/s':>10} {'seconds':>8} {'of DirectRunner':>16}   each run, s")
     for name in filter(medians.get, RUNS):
