@@ -64,9 +64,9 @@ def main() -> None:
     for _ in range(arguments.repeats):
         for name in names:
             found["seconds"].setdefault(name, []).append(_run(name, source, max(2, members // 4), work))
+            if arguments.json:
+                arguments.json.write_text(json.dumps(found, indent=1) + "\n")
     _print_table(found)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
     if not arguments.work:
         shutil.rmtree(work)
 
