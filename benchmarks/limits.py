@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import pickle
 import statistics
@@ -28,15 +29,19 @@ from process_tree import measure
 
 from pipeline import publish
 from pipeline.archives import Input, Member, list_members
-from pipeline.chunks import plan_chunks
+from pipeline.chunks import CHUNK_BYTES, plan_chunks
 from pipeline.config import ConvertConfig
-from pipeline.convert_chunk import convert_records
+from pipeline.convert_chunk import GROUP_RECORDS, convert_records
+from pipeline.options import DEFAULT_TARGET_SHARD_BYTES
 from pipeline.shards import ShardReceipt
 from pipeline.staging import ChunkReceipt, StagedBatch, read_batches, write_staged_chunk
 from schemas.dataset import ShardFile
 from schemas.manifest import KEPT
 
 SHARDS = (16, 64, 256, 1024, 4096, 16384)
+SIZES = (1_200_000, 3_900_000, 30_000_000, 100_000_000, 1_000_000_000)
+_RECORD_BYTES = 5_000  # of CASIA's, on average
+_FRAME_BYTES = 4_200  # of a raw image of 64 x 64
 _REPEATS = 3
 
 
@@ -54,7 +59,7 @@ def main() -> None:
             measure([sys.executable, "-m", "pipeline.sample", f"--output={sample}", "--writers=2", "--characters=3755"])
         files = sorted(sample.rglob("*.gnt"))[:2]
         found = {"listing": _listing(work), "planning": _planning(files, work), "staging": _staging(files[0], work)}
-        found |= {"references": _references(), "publish": _publish()}
+        found |= {"references": _references(), "publish": _publish(), "matrix": [_matrix(size) for size in SIZES]}
     print(json.dumps(found, indent=1))
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n")
@@ -116,6 +121,23 @@ def _staging(path: Path, work: Path) -> list[dict[str, float]]:
             }
         )
     return rows
+
+
+def _matrix(records: int) -> dict[str, float]:
+    """By arithmetic: how many batches the chunks of so many records are cut into, and how many rows each has."""
+    shards = max(1, round(records * _FRAME_BYTES / DEFAULT_TARGET_SHARD_BYTES))
+    chunk_records = CHUNK_BYTES // _RECORD_BYTES
+    chunks = math.ceil(records / chunk_records)
+    groups = [GROUP_RECORDS, chunk_records - GROUP_RECORDS]
+    # Keys are uniform: the expected number of shards that a group of rows falls into.
+    batches = chunks * sum(shards * (1 - (1 - 1 / shards) ** rows) for rows in groups)
+    return {
+        "records": records,
+        "chunks": chunks,
+        "shards": shards,
+        "batches": round(batches),
+        "rows_per_batch": round(records / batches, 1),
+    }
 
 
 def _references() -> dict[str, float]:
