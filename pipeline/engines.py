@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import logging
 import os
 import re
 import shutil
@@ -30,7 +29,6 @@ _OUR_FRAME = re.compile(r'^ *File ".*[/\\\\](pipeline|schemas)[/\\\\]\w+\.py"', 
 
 def make_engine(name: str, flags: Sequence[str]) -> tuple[PipelineRunner, PipelineOptions]:
     """The runner and its options. Raises UserError for what would fail only after a minute, or in a hundred lines."""
-    logging.disable(logging.CRITICAL)  # an engine's log goes through Python's; what matters comes as an exception
     options = PipelineOptions([f"--runner={name}", *flags])
     given = _parsed(options)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import io
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import fields
@@ -45,6 +46,7 @@ def make_runner(
     if reason is not None:
         raise UserError(f"--runner={name}: {reason}; use DirectRunner, or FlinkRunner on a cluster")
     _refuse_misspelt(flags)
+    logging.disable(logging.CRITICAL)  # an engine's log goes through Python's; what matters comes as an exception
     threading.excepthook = ignore_broken_connections
     return make_engine(name, flags)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import apache_beam as beam
 from apache_beam import pvalue
@@ -68,7 +69,8 @@ class ConvertChunk(beam.DoFn):
 
     def process(self, chunk: Chunk) -> Iterator[tuple[ShardKey, StagedBatch | None] | pvalue.TaggedOutput]:
         receipt = convert_chunk(chunk, self.config, self.staging)
-        yield pvalue.TaggedOutput(_RECEIPT, receipt)
+        # Publish gathers every chunk's receipt under one key, and has no use for the batches of each.
+        yield pvalue.TaggedOutput(_RECEIPT, replace(receipt, batches=[]))
         yield from receipt.staged_batches()
 
 

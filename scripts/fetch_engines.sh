@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Fetches Beam's engines, for the tests and for a try: each by its language's own client, in the version that is tested.
 #
-#   scripts/fetch_engines.sh [prism] [flink] [spark]     all three, where none is named
+#   scripts/fetch_engines.sh [prism] [flink] [flink-job-server] [spark-job-server]     all of them, where none is named
 #
 # prism: built from its Go module (needs go).
-# flink: Beam's job server from Maven Central (needs mvn, java) and Flink itself from PyPI (needs .venv).
-# spark: Beam's job server from Maven Central, which holds Spark.
+# flink: Flink's jars, from PyPI (needs .venv).
+# flink-job-server, spark-job-server: Beam's, from Maven Central (need mvn, java); Spark's holds Spark itself.
 #
 # They go to build/engines, or to the folder that HWDB_ENGINES names. What is there already isn't fetched again.
 set -euo pipefail
@@ -16,7 +16,8 @@ flink=1.20.5
 flink_sha256=e6aee62ea1a1fe7b32e28894ad079f3f1a50a372a4caac3df52405267f4228c8
 mkdir -p "$folder"
 folder=$(cd "$folder" && pwd)
-partial=$folder/partial
+partial=$folder/partial.$$
+trap 'rm -rf "$partial"' EXIT
 
 fail() { printf 'fetch_engines.sh: %s\n' "$*" >&2; exit 1; }
 need() { command -v "$1" >/dev/null || fail "expected $1 on the PATH to fetch $2, found none"; }
@@ -38,7 +39,6 @@ fetch_prism() {
 }
 
 fetch_flink() {
-  job_server "beam-runners-flink-${flink%.*}-job-server" flink-job-server.jar
   if [ -d "$folder/flink/lib" ]; then return; fi
   [ -x .venv/bin/python ] || fail "expected .venv to fetch Flink from PyPI, found none; ./run_local.sh makes it"
   echo "apache-flink-libraries==$flink --hash=sha256:$flink_sha256" >"$partial/flink.txt"
@@ -49,18 +49,15 @@ fetch_flink() {
   mv "$partial/apache_flink_libraries-$flink/deps/lib" "$folder/flink/lib"
 }
 
-fetch_spark() {
-  job_server beam-runners-spark-3-job-server spark-job-server.jar
-}
-
-if [ $# -eq 0 ]; then set -- prism flink spark; fi
+if [ $# -eq 0 ]; then set -- prism flink flink-job-server spark-job-server; fi
 for engine in "$@"; do
   rm -rf "$partial"
   mkdir -p "$partial"
   case "$engine" in
-    prism | flink | spark) "fetch_$engine" ;;
-    *) fail "expected prism, flink or spark, found $engine" ;;
+    prism | flink) "fetch_$engine" ;;
+    flink-job-server) job_server "beam-runners-flink-${flink%.*}-job-server" flink-job-server.jar ;;
+    spark-job-server) job_server beam-runners-spark-3-job-server spark-job-server.jar ;;
+    *) fail "expected prism, flink, flink-job-server or spark-job-server, found $engine" ;;
   esac
   echo "$engine: $folder"
 done
-rm -rf "$partial"

@@ -19,12 +19,13 @@ from schemas.dataset import LOCK, STAGING_FOLDER
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = Path(os.environ.get("HWDB_ENGINES", ROOT / "build" / "engines"))
-REQUIRED = os.environ.get("HWDB_REQUIRE_ENGINES", "").split()
+REQUIRED = os.environ.get("HWDB_REQUIRE_ENGINES", "").split(",")
 """Engines whose absence is a failure and not a reason to skip."""
 _FILES = {
     "prism": ["prism"],
-    "flink": ["flink-job-server.jar"],
-    "cluster": ["flink-job-server.jar", "flink/lib"],
+    "flink": ["flink/lib"],
+    "flink local": ["flink-job-server.jar"],
+    "flink cluster": ["flink-job-server.jar", "flink/lib"],
     "spark": ["spark-job-server.jar"],
 }
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -34,7 +35,7 @@ import cluster  # noqa: E402
 def need(engine: str) -> None:
     """Skips the test where the engine isn't there; fails it where HWDB_REQUIRE_ENGINES names it."""
     missing = [str(FOLDER / name) for name in _FILES.get(engine, []) if not (FOLDER / name).exists()]
-    if engine in ("flink", "cluster", "spark") and shutil.which("java") is None:
+    if engine.startswith(("flink", "spark")) and shutil.which("java") is None:
         missing.append("java on the PATH")
     if missing:
         reason = f"{engine}: no {', '.join(missing)}; scripts/fetch_engines.sh fetches it"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.server
 import json
-import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -17,12 +16,6 @@ from pipeline.engines import explain, make_engine
 from pipeline.errors import UserError, user_error_in
 
 EXTERNAL = ["--environment_type=EXTERNAL", "--environment_config=localhost:50000"]
-
-
-@pytest.fixture(autouse=True)
-def _logs_again() -> Iterator[None]:
-    yield
-    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture

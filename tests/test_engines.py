@@ -10,6 +10,9 @@ import engines
 import gnt_files
 import psutil
 import pytest
+from apache_beam.options.pipeline_options import FlinkRunnerOptions
+
+from pipeline.engines import make_engine
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 CHARACTERS = "啊阿埃挨哎唉哀皑癌蔼矮艾碍爱隘鞍氨安俺按暗岸胺案肮昂盎凹敖熬翱袄傲奥懊澳芭捌硷A"
@@ -54,38 +57,35 @@ def undisturbed(inputs: list[str], output: Path, *flags: str) -> Mapping[str, st
 @contextlib.contextmanager
 def engine(name: str, folder: Path) -> Iterator[list[str]]:
     """The flags of an engine that runs as long as the block does."""
-    needed, _, worker = name.partition(" ")
-    engines.need(needed)
+    engines.need(name.removesuffix(" pool"))
     with contextlib.ExitStack() as stack:
-        if worker == "pool":
-            flags, _, _ = stack.enter_context(engines.running_cluster(folder / "cluster", only="pools"))
-        else:
-            flags = []
-        if needed == "cluster":
-            flags, _, _ = stack.enter_context(engines.running_cluster(folder / "cluster"))
-        if needed in ("flink", "cluster"):
-            flags = [*flags, f"--flink_job_server_jar={engines.FOLDER}/flink-job-server.jar"]
-        if needed == "jobserver":
-            endpoint = stack.enter_context(engines.running_job_server(folder))
-            flags = [*flags, "--runner=PortableRunner", f"--job_endpoint={endpoint}"]
-        yield [*flags, *ENGINES[needed]]
+        flags = list(ENGINES[name.removesuffix(" pool")])
+        if name.endswith(" pool"):
+            flags += stack.enter_context(engines.running_cluster(folder / "cluster", only="pools"))[0]
+        if name == "flink cluster":
+            flags += stack.enter_context(engines.running_cluster(folder / "cluster"))[0]
+        if name == "job server pool":
+            flags.append(f"--job_endpoint={stack.enter_context(engines.running_job_server(folder))}")
+        yield flags
 
 
+FLINK_JAR = f"--flink_job_server_jar={engines.FOLDER}/flink-job-server.jar"
 ENGINES = {
     "direct": ["--direct_running_mode=multi_processing", "--direct_num_workers=2"],
     "prism": ["--runner=PrismRunner", f"--prism_location={engines.FOLDER}/prism"],
-    "jobserver": [],
-    "flink": ["--runner=FlinkRunner", "--flink_master=[local]", "--parallelism=2"],
-    "cluster": [],
+    "job server": ["--runner=PortableRunner"],
+    "flink local": ["--runner=FlinkRunner", "--flink_master=[local]", "--parallelism=2", FLINK_JAR],
+    "flink cluster": [FLINK_JAR],
     "spark": [
         "--runner=SparkRunner",
         "--spark_master_url=local[2]",
         f"--spark_job_server_jar={engines.FOLDER}/spark-job-server.jar",
     ],
 }
+EVERY = ["direct", "prism", "prism pool", "job server pool", "flink local", "flink cluster", "spark"]
 
 
-@pytest.mark.parametrize("name", ["direct", "prism", "prism pool", "jobserver pool", "flink", "cluster", "spark"])
+@pytest.mark.parametrize("name", EVERY)
 def test_the_same_bytes(name: str, inputs: list[str], expected: Mapping[str, str], tmp_path: Path) -> None:
     with engine(name, tmp_path) as flags:
         status, out, err = engines.convert(inputs, tmp_path / "out", [*SHARDS, *flags])
@@ -117,8 +117,8 @@ def the_engine(_folder: Path, driver: psutil.Process) -> psutil.Process:
 
 @pytest.mark.parametrize(
     ("name", "victim"),
-    [("prism pool", a_worker), ("prism pool", the_engine), ("jobserver pool", a_worker), ("cluster", a_worker)],
-    ids=["prism, a worker", "prism itself", "job server, a worker", "cluster, a worker"],
+    [("prism pool", a_worker), ("prism pool", the_engine), ("job server pool", a_worker), ("flink cluster", a_worker)],
+    ids=["prism, a worker", "prism itself", "job server, a worker", "flink cluster, a worker"],
 )
 def test_killed_in_the_middle(name: str, victim: Victim, many: list[str], tmp_path: Path) -> None:
     """It recovers, or says so in one line and the same command goes on; either way the bytes are the same."""
@@ -142,7 +142,7 @@ def test_killed_in_the_middle(name: str, victim: Victim, many: list[str], tmp_pa
 def test_a_lost_task_manager_costs_no_more_than_its_work(many: list[str], tmp_path: Path) -> None:
     """Of 4 slots the job takes 2, so what is left after SIGKILL is enough for Flink to run it again."""
     output = tmp_path / "out"
-    with engine("cluster", tmp_path) as flags:
+    with engine("flink cluster", tmp_path) as flags:
         process = engines.start(many, output, [*flags, "--parallelism=2", "--keep_staging"])
         engines.wait_for(lambda: engines.receipts(output))
         busy = busiest_task_manager(tmp_path / "cluster")
@@ -151,6 +151,21 @@ def test_a_lost_task_manager_costs_no_more_than_its_work(many: list[str], tmp_pa
     assert (process.returncode, err) == (0, ""), out
     assert engines.digests(output) == undisturbed(many, tmp_path / "expected")
     assert finished.items() <= engines.receipts(output).items(), "a finished piece was made again"
+
+
+def test_a_flink_cluster_on_one_machine(tmp_path: Path) -> None:
+    """What scripts/cluster.py starts is Flink: its slots are counted, a lost TaskManager's no more."""
+    engines.need("flink")
+    folder = tmp_path / "cluster"
+    with engines.running_cluster(folder) as (flags, rest, _):
+        started = engines.cluster.processes(folder)
+        assert sorted(started) == ["jobmanager", "pool-0", "pool-1", "taskmanager-0", "taskmanager-1"]
+        _, options = make_engine("FlinkRunner", flags)
+        assert options.view_as(FlinkRunnerOptions).parallelism == 4
+        started["taskmanager-1"].kill()
+        engines.wait_for(lambda: engines.cluster.overview(rest)["slots-total"] == 2)
+    _, alive = psutil.wait_procs(started.values(), timeout=1)
+    assert not alive
 
 
 def busiest_task_manager(folder: Path) -> psutil.Process:
