@@ -15,6 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from model.calibration import read_calibration
 from model.command import Parser, exit_status, replacing
 from model.devices import setup_tensorflow
 from model.errors import TrainError
@@ -70,6 +71,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{output}: {_size_bytes(output):,} bytes; logits differ from the Keras model's by {difference:.2g} at "
             f"most, over {_CHECKED_IMAGES} images; characters in {flags.model / CLASSES}"
         )
+        trust = read_calibration(flags.model)
+        if trust is not None:
+            print(
+                f"for calibrated probabilities divide the logits by {trust.temperature:.4g} before the softmax; "
+                f"below {trust.threshold:.3g} an answer is better not given"
+            )
         return 0
 
     return exit_status(COMMAND, body)

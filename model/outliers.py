@@ -20,8 +20,8 @@ _WIDTHS = (0.012, 0.05)  # half a stroke's width, of the size
 
 
 def outlier_count(share: float, batch: int) -> int:
-    """How many of `batch` images become outliers."""
-    return min(batch, round(share * batch))
+    """How many of `batch` images become outliers; one image at least stays what it is."""
+    return min(batch - 1, round(share * batch))
 
 
 def outliers(images: Any, seed: Any) -> Any:

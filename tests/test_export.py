@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,10 @@ def test_saved_model(run: Path, images: np.ndarray, tmp_path: Path, capsys: pyte
     import tensorflow as tf
 
     exported(run, "saved_model", tmp_path / "saved", capsys)
+    trust = {"temperature": 0.625, "threshold": 0.5, "split": "validation", "samples": 9}
+    (run / "calibration.json").write_text(json.dumps(trust), "utf-8")
+    assert export.main(["--model", str(run), "--format", "saved_model", "--output", str(tmp_path / "again")]) == 0
+    assert "divide the logits by 0.625 before the softmax" in capsys.readouterr().out
     signature = tf.saved_model.load(str(tmp_path / "saved")).signatures["serving_default"]
     (logits,) = signature(tf.constant(images.astype(np.float32) / 255)).values()
     assert np.allclose(logits, tiny_run.logits_one_by_one(run, images), atol=1e-4)

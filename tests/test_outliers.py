@@ -64,6 +64,7 @@ def test_the_seed_decides_and_a_third_is_of_each_kind() -> None:
 def test_a_share_of_the_batch() -> None:
     assert [outlier_count(0.1, batch) for batch in (4, 16, 32, 256)] == [0, 2, 3, 26]
     assert outlier_count(0.0, 256) == 0
+    assert outlier_count(0.99, 16) == 15
 
 
 def test_a_step_learns_doubt_from_outliers_whatever_their_labels() -> None:
