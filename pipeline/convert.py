@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 EXIT_RUN_LOST = 1
 EXIT_INTERRUPTED = 130
 _RESUMES = "the same command goes on from where it stopped"
-_JOB_SERVER = "apache_beam.runners.portability.job_server"
-"""The module through which Beam starts every engine but DirectRunner."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,7 +81,7 @@ def _prepare(arguments: Arguments, job: Conversion) -> Callable[[], None]:
     import apache_beam as beam
 
     from pipeline import transforms
-    from pipeline.engines import explain
+    from pipeline.engines import explain, stop_engines
     from pipeline.lock import unlock
     from pipeline.runners import make_runner
 
@@ -112,6 +110,8 @@ def _prepare(arguments: Arguments, job: Conversion) -> Callable[[], None]:
             if failure is None:
                 raise
             raise failure from error
+        finally:
+            stop_engines()
 
     return run
 
@@ -137,6 +137,4 @@ if __name__ == "__main__":
     status = main()
     with contextlib.suppress(OSError):
         sys.stdout.flush()
-    if _JOB_SERVER not in sys.modules:
-        os._exit(status)  # what Beam has running in the background would take a quarter of a second to end
-    sys.exit(status)  # which stops the engine, if Beam has started one
+    os._exit(status)  # what Beam has running in the background would take a quarter of a second to end

@@ -24,6 +24,8 @@ from pipeline.errors import EngineError, UserError
 _CONNECT_SECONDS = 10.0
 _FILE_FLAGS = ("flink_job_server_jar", "spark_job_server_jar", "prism_location")
 _POOL = "--environment_type=EXTERNAL --environment_config=HOST:PORT for a worker pool beside each"
+_job_servers: list[Any] = []
+"""Engines that this process has started."""
 _OUR_FRAME = re.compile(r'^ *File ".*[/\\\\](pipeline|schemas)[/\\\\]\w+\.py"', flags=re.MULTILINE)
 
 
@@ -65,7 +67,15 @@ def make_engine(name: str, flags: Sequence[str]) -> tuple[PipelineRunner, Pipeli
         _refuse_missing_java(given["job_server_java_launcher"])
     if local and given["environment_type"] == "EXTERNAL" and given["environment_config"]:
         _refuse_unreachable("environment_config", given["environment_config"])
+    _remember_job_server(runner)
     return runner, options
+
+
+def stop_engines() -> None:
+    """Ends what Beam has started for a run: it would do so itself only at an orderly end of this process."""
+    while _job_servers:
+        with contextlib.suppress(Exception):
+            _job_servers.pop().stop()
 
 
 def explain(name: str, error: Exception) -> EngineError | None:
@@ -80,6 +90,18 @@ def explain(name: str, error: Exception) -> EngineError | None:
     causes = re.findall(r"^Caused by: (.*)$", text, flags=re.MULTILINE)
     line = causes[-1] if causes else text.splitlines()[-1 if "Traceback (most recent call last)" in text else 0]
     return EngineError(f"{name}: {re.sub(r'^Pipeline .* failed in state ', 'the job ended as ', line)}")
+
+
+def _remember_job_server(runner: Any) -> None:
+    if not hasattr(runner, "default_job_server"):
+        return
+    default = runner.default_job_server
+
+    def remembered(options: PipelineOptions) -> Any:
+        _job_servers.append(default(options))
+        return _job_servers[-1]
+
+    runner.default_job_server = remembered
 
 
 def _parsed(options: PipelineOptions) -> dict[str, Any]:

@@ -48,6 +48,11 @@ def expected(inputs: list[str], tmp_path_factory: pytest.TempPathFactory) -> Map
     return undisturbed(inputs, tmp_path_factory.mktemp("expected") / "out", *SHARDS)
 
 
+@pytest.fixture(scope="module")
+def expected_of_many(many: list[str], tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
+    return undisturbed(many, tmp_path_factory.mktemp("expected-of-many") / "out")
+
+
 def undisturbed(inputs: list[str], output: Path, *flags: str) -> Mapping[str, str]:
     status, out, err = engines.convert(inputs, output, ["--direct_running_mode=in_memory", *flags])
     assert (status, err) == (0, ""), out
@@ -120,7 +125,9 @@ def the_engine(_folder: Path, driver: psutil.Process) -> psutil.Process:
     [("prism pool", a_worker), ("prism pool", the_engine), ("job server pool", a_worker), ("flink cluster", a_worker)],
     ids=["prism, a worker", "prism itself", "job server, a worker", "flink cluster, a worker"],
 )
-def test_killed_in_the_middle(name: str, victim: Victim, many: list[str], tmp_path: Path) -> None:
+def test_killed_in_the_middle(
+    name: str, victim: Victim, many: list[str], expected_of_many: Mapping[str, str], tmp_path: Path
+) -> None:
     """It recovers, or says so in one line and the same command goes on; either way the bytes are the same."""
     output = tmp_path / "out"
     with engine(name, tmp_path) as flags:
@@ -135,11 +142,13 @@ def test_killed_in_the_middle(name: str, victim: Victim, many: list[str], tmp_pa
             assert not (output / "dataset.json").exists()
             status, out, err = engines.convert(many, output, flags)
             assert (status, err) == (0, ""), out
-    assert engines.digests(output) == undisturbed(many, tmp_path / "expected")
+    assert engines.digests(output) == expected_of_many
     assert finished.items() <= engines.receipts(output).items(), "a finished piece was made again"
 
 
-def test_a_lost_task_manager_costs_no_more_than_its_work(many: list[str], tmp_path: Path) -> None:
+def test_a_lost_task_manager_costs_no_more_than_its_work(
+    many: list[str], expected_of_many: Mapping[str, str], tmp_path: Path
+) -> None:
     """Of 4 slots the job takes 2, so what is left after SIGKILL is enough for Flink to run it again."""
     output = tmp_path / "out"
     with engine("flink cluster", tmp_path) as flags:
@@ -149,7 +158,7 @@ def test_a_lost_task_manager_costs_no_more_than_its_work(many: list[str], tmp_pa
         finished = engines.kill_midway(busy, output, MANY)
         out, err = process.communicate(timeout=300)
     assert (process.returncode, err) == (0, ""), out
-    assert engines.digests(output) == undisturbed(many, tmp_path / "expected")
+    assert engines.digests(output) == expected_of_many
     assert finished.items() <= engines.receipts(output).items(), "a finished piece was made again"
 
 
