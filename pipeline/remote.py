@@ -57,8 +57,12 @@ def read_range(url: str, begin: int, size: int | None) -> bytes:
     """`size` bytes from `begin` on, or all; fewer where the file ends earlier. Raises FileNotFoundError."""
     with _explained("read", url):
         files = _file_system(url)
-        reader = _readers.get(type(files), _read_stream)
-        return reader(files, url, begin, size)
+        try:
+            return _readers.get(type(files), _read_stream)(files, url, begin, size)
+        except Exception as error:
+            if isinstance(error, FileNotFoundError) or _is_missing(files, url, error):
+                raise FileNotFoundError(errno.ENOENT, "there is no such file", url) from error
+            raise
 
 
 def open_read(url: str, begin: int, end: int | None, buffer_bytes: int) -> BinaryIO:
@@ -104,7 +108,7 @@ def status(url: str) -> Found | None:
         try:
             return _found(files.metadata(url))
         except Exception as error:
-            if getattr(_cause(error), "code", None) == 404 or not files.exists(url):
+            if _is_missing(files, url, error):
                 return None
             raise
 
@@ -127,6 +131,12 @@ def delete(urls: Sequence[str]) -> None:
         files = _file_system(urls[0])
         for first in range(0, len(urls), files.CHUNK_SIZE):
             files.delete(list(urls[first : first + files.CHUNK_SIZE]))
+
+
+def _is_missing(files: Any, url: str, error: Exception) -> bool:
+    """Whether that is what an error means: file systems say so in ways of their own, but for the stores' 404."""
+    cause = _cause(error)
+    return getattr(cause, "code", None) == 404 or (not hasattr(cause, "advice") and not files.exists(url))
 
 
 class _Ranges(io.RawIOBase):

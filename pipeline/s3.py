@@ -7,7 +7,6 @@ aborted, and where nothing answers, retries of Beam's own on top of the client's
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
 import time
@@ -62,15 +61,10 @@ def mend() -> dict[type, Reader]:
 
 
 def _read_range(files: Any, url: str, begin: int, size: int | None) -> bytes:
-    """One request, where Beam's stream takes two; raises FileNotFoundError."""
+    """One request, where Beam's stream takes two."""
     bucket, name = s3io.parse_s3_path(url)
     end = None if size is None else begin + size
-    try:
-        return s3io.S3IO(options=files._options).client.get_range(messages.GetRequest(bucket, name), begin, end)
-    except messages.S3ClientError as error:
-        if error.code == 404:
-            raise FileNotFoundError(errno.ENOENT, "there is no such file", url) from error
-        raise
+    return s3io.S3IO(options=files._options).client.get_range(messages.GetRequest(bucket, name), begin, end)
 
 
 class Client(boto3_client.Client):
