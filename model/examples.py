@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from model.frames import FrameReader, Stretch, stretches_of
 from schemas.classes import ClassList, ClassListError, parse_classes
 from schemas.dataset import CLASSES, Card, DatasetError, read_card
 from schemas.example import FEATURES, IMAGE, LABEL, SAMPLE_ID
 
 _DTYPES = {"bytes_list": tf.string, "int64_list": tf.int64}
 READ_BYTES = 8 << 20  # 8 MiB
-_LOAD_RECORDS = 1_024
+_LOAD_RECORDS = 4_096
 _ALIGNMENT_BYTES = 64
 PARSE_SPEC = {feature.name: tf.io.FixedLenFeature([], _DTYPES[feature.kind]) for feature in FEATURES}
 
@@ -70,31 +73,28 @@ def parse_examples(serialized: Any, card: Card) -> tuple[Any, Any, Any]:
 
 
 def load_split(card: Card, folder: str | Path, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 [N, size, size, 1] and int32 [N], in shard order. Raises DatasetError if the card counts otherwise."""
-    paths = check_split(card, folder, split)
-    records = sum(shard.records for shard in card.split(split).shards)
-    images = _aligned_empty((records, card.image_size, card.image_size, 1))
-    labels = np.empty(records, np.int32)
-    serialized = tf.data.TFRecordDataset(paths, buffer_size=READ_BYTES, num_parallel_reads=None).batch(_LOAD_RECORDS)
-    start = 0
-    try:
-        parsed = serialized.map(
-            lambda batch: parse_examples(batch, card)[:2], num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-        )
-        for batch_images, batch_labels in parsed.prefetch(2).as_numpy_iterator():
-            end = start + len(batch_labels)
-            images[start:end], labels[start:end] = batch_images, batch_labels
-            start = end
-    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError, ValueError) as error:
-        raise damaged(folder, split, start) from error
-    if start != records:
-        raise DatasetError(
-            f"{folder}: split {split!r} holds {start:,} samples, the card counts {records:,}; convert again"
-        )
+    """uint8 [N, size, size, 1] and int32 [N], in shard order. Raises DatasetError for a damaged shard."""
+    check_split(card, folder, split)
+    stretches = stretches_of(card, folder, split, _LOAD_RECORDS)
+    ends = np.cumsum([stretch.records for stretch in stretches]).tolist()
+    images, labels = aligned_empty((ends[-1], card.image_size, card.image_size, 1)), np.empty(ends[-1], np.int32)
+    reader = FrameReader(card.image_size, card.image_encoding)
+
+    def load(stretch: Stretch, end: int) -> None:
+        part = slice(end - stretch.records, end)
+        reader.read(stretch, images[part], labels[part])
+
+    with ThreadPoolExecutor(available_cores()) as pool:
+        for _ in pool.map(load, stretches, ends):
+            pass
     return images, labels
 
 
-def _aligned_empty(shape: tuple[int, ...]) -> np.ndarray:
+def available_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def aligned_empty(shape: tuple[int, ...]) -> np.ndarray:
     """uint8, at an address that TensorFlow takes without a copy."""
     size = math.prod(shape)
     memory = np.empty(size + _ALIGNMENT_BYTES, np.uint8)

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from tiny_dataset import CHARACTERS, image_of, write_dataset
 
 from model.errors import TrainError
-from model.examples import open_dataset
+from model.examples import load_split, open_dataset
 from model.input import Share, TrainingSource, evaluation_batches, training_source
 from schemas.dataset import CARD, Card, DatasetError, read_card
 
@@ -169,14 +170,32 @@ def test_a_missing_shard(tmp_path: Path, mode: str) -> None:
         _source(folder, mode)
 
 
-def test_a_flipped_bit(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("byte", "says"),
+    [
+        (-100, r"record 2 at byte [\d,]+ isn't what its checksum says"),
+        (8, "record 0 at byte 0 isn't what its checksum says"),  # the checksum of the first frame's length
+        (1, r"expected 3 records in [\d,]+ bytes, found 1"),  # a length that reaches beyond the file
+    ],
+)
+def test_a_flipped_bit(tmp_path: Path, byte: int, says: str) -> None:
     folder = write_dataset(tmp_path / "data", {"train": 9})
     shard = folder / "train-00001-of-00003.tfrecord"
     content = bytearray(shard.read_bytes())
-    content[100] ^= 1
+    content[byte] ^= 64
     shard.write_bytes(content)
-    with pytest.raises(DatasetError, match="a shard of split 'train' is damaged"):
+    with pytest.raises(DatasetError, match=rf"train-00001-of-00003\.tfrecord: {says}; the shard is damaged"):
         _source(folder, "memory")
+
+
+def test_a_streamed_shard_with_a_flipped_bit(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "data", {"train": 9})
+    shard = folder / "train-00001-of-00003.tfrecord"
+    content = bytearray(shard.read_bytes())
+    content[-100] ^= 64
+    shard.write_bytes(content)
+    with pytest.raises(tf.errors.DataLossError, match="corrupted record"):
+        _batches(_source(folder, "stream"), 0, 1)
 
 
 def test_a_card_that_counts_otherwise(tmp_path: Path) -> None:
@@ -186,8 +205,21 @@ def test_a_card_that_counts_otherwise(tmp_path: Path) -> None:
     first, *others = split.shards
     wrong = replace(split, shards=[replace(first, records=first.records + 1), *others])
     _write_card(folder, replace(card, splits={"train": wrong}))
-    with pytest.raises(DatasetError, match="holds 9 samples, the card counts 10"):
+    with pytest.raises(DatasetError, match=r"expected 4 records in .* bytes, found 3"):
         _source(folder, "memory")
+
+
+@pytest.mark.parametrize("stretch_records", [1, 2, 5, 1_000])
+def test_a_split_is_loaded_whole_whatever_the_stretches(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, stretch_records: int
+) -> None:
+    monkeypatch.setattr("model.examples._LOAD_RECORDS", stretch_records)
+    card, _ = open_dataset(folder)
+    images, labels = load_split(card, folder, "train")
+    in_shard_order = [number for shard in range(3) for number in range(shard, RECORDS, 3)]
+    truth = [image_of("train", number, SIZE, len(CHARACTERS)) for number in in_shard_order]
+    np.testing.assert_array_equal(images[:, :, :, 0], np.stack([image for image, _ in truth]))
+    np.testing.assert_array_equal(labels, [label for _, label in truth])
 
 
 @pytest.mark.parametrize("mode", MODES)
