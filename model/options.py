@@ -118,18 +118,8 @@ def _parser() -> argparse.ArgumentParser:
     add = group("model")
     add("arch", "the network", choices=ARCHITECTURES)
     add("width", "scales the convolutions' filters")
-    add(
-        "head",
-        "what follows the convolutions: the mean of each feature map, or the two dense layers of the paper",
-        choices=HEADS,
-    )
-    add(
-        "dense_width",
-        "units of the two layers of --head dense",
-        type=int,
-        default=None,
-        shown=f"{DENSE_WIDTH} times the width",
-    )
+    add("head", "after the convolutions: the mean of each map, or the paper's two dense layers", choices=HEADS)
+    add("dense_width", "units of --head dense's layers", type=int, default=None, shown=f"{DENSE_WIDTH} times the width")
     add("batch_norm", "batch normalisation after each convolution; plain deep VGGs don't learn 3,754 characters")
     add("dropout", "the share of units before the last layer dropped in training")
     add = group("data")
