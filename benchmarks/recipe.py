@@ -28,8 +28,8 @@ CALL_STEPS = 25
 EVALUATION_BATCH = 200
 
 BASE: dict[str, Any] = {
-    "arch": "vgg11", "width": 0.125, "dense_width": 512, "dropout": 0.2, "global_batch": 32, "learning_rate": 2e-3,
-    "ema": 0.99, "augment": "light", "outliers": 0.0, "eval_split": "validation",
+    "arch": "vgg11", "width": 0.125, "head": "dense", "dense_width": 512, "dropout": 0.2, "global_batch": 32,
+    "learning_rate": 2e-3, "ema": 0.99, "augment": "light", "outliers": 0.0, "eval_split": "validation",
 }  # fmt: skip
 
 VARIANTS: dict[str, dict[str, Any]] = {

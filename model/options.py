@@ -10,7 +10,7 @@ from typing import Any
 from model.errors import TrainError
 
 ARCHITECTURES = ("vgg11", "vgg13", "vgg16", "vgg19")
-HEADS = ("dense", "pool")
+HEADS = ("pool", "dense")
 DENSE_WIDTH = 4096
 
 
@@ -22,7 +22,7 @@ class TrainConfig:
     model_dir: str
     arch: str = "vgg19"
     width: float = 1.0
-    head: str = "dense"
+    head: str = "pool"
     dense_width: int = DENSE_WIDTH
     batch_norm: bool = True
     dropout: float = 0.5
@@ -118,8 +118,8 @@ def _parser() -> argparse.ArgumentParser:
     add = group("model")
     add("arch", "the network", choices=ARCHITECTURES)
     add("width", "scales the convolutions' filters")
-    add("head", "what follows the convolutions: two dense layers, or the mean of each feature map", choices=HEADS)
-    add("dense_width", "units of the two dense layers", type=int, default=None, shown=f"{DENSE_WIDTH} times the width")
+    add("head", "after the convolutions: the mean of each map, or the paper's two dense layers", choices=HEADS)
+    add("dense_width", "units of --head dense's layers", type=int, default=None, shown=f"{DENSE_WIDTH} times the width")
     add("batch_norm", "batch normalisation after each convolution; plain deep VGGs don't learn 3,754 characters")
     add("dropout", "the share of units before the last layer dropped in training")
     add = group("data")

@@ -35,6 +35,7 @@ CONFIG = TrainConfig(
     "",
     arch="vgg11",
     width=1 / 16,
+    head="dense",
     dense_width=16,
     batch_norm=False,
     dropout=0.0,
