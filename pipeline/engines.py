@@ -26,7 +26,7 @@ _FILE_FLAGS = ("flink_job_server_jar", "spark_job_server_jar", "prism_location")
 _POOL = "--environment_type=EXTERNAL --environment_config=HOST:PORT for a worker pool beside each"
 _job_servers: list[Any] = []
 """Engines that this process has started."""
-_OUR_FRAME = re.compile(r'^ *File ".*[/\\\\](pipeline|schemas)[/\\\\]\w+\.py"', flags=re.MULTILINE)
+_OUR_FRAME = re.compile(r'^ *File ".*[/\\](pipeline|schemas)[/\\]\w+\.py"', flags=re.MULTILINE)
 
 
 def make_engine(name: str, flags: Sequence[str]) -> tuple[PipelineRunner, PipelineOptions]:
