@@ -91,11 +91,13 @@ class Client(boto3_client.Client):
         with _explained(request.bucket):
             for attempt in range(1, _BODY_ATTEMPTS + 1):
                 try:
-                    return self.client.get_object(Bucket=request.bucket, Key=request.object, **wanted)["Body"].read()
+                    body = self.client.get_object(Bucket=request.bucket, Key=request.object, **wanted)["Body"]
                 except ClientError as error:
                     if error.response["ResponseMetadata"]["HTTPStatusCode"] == 416:
                         return b""
                     raise
+                try:
+                    return body.read()
                 except (HTTPClientError, IncompleteReadError):
                     if attempt == _BODY_ATTEMPTS:
                         raise

@@ -110,7 +110,7 @@ def running() -> Iterator[Server]:
         keys = {"aws_access_key_id": "tester", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
         server.client = boto3.session.Session().client("s3", endpoint_url=server.url, **keys)
         server.client.create_bucket(Bucket=BUCKET)
-        server.log.clear()
+        server.empty()  # moto's buckets are its process's, whichever server made them
         yield server
     finally:
         http.shutdown()
