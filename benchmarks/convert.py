@@ -1,9 +1,9 @@
-"""Conversion: records/s and peak memory by input size, beside a plain multiprocessing script.
+"""Conversion: records/s, peak memory and bytes written by input size, beside a plain script and the steps' floor.
 
-    python benchmarks/convert.py                                   45 k, 180 k and 720 k records
+    python benchmarks/convert.py                                   45 k, 180 k, 720 k and 1.17 M records
     python benchmarks/convert.py --records 180000 --json out.json
 
-Both sides run as whole processes, in turn, several times; the ratio is that of their medians. The input is what
+The sides run as whole processes, in turn, several times; the ratios are those of their medians. The input is what
 pipeline.sample draws for 12 writers, under as many names as it takes: the pixels repeat, the work doesn't.
 """
 
@@ -17,10 +17,11 @@ import statistics
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from process_tree import Measured, measure
 
-SIZES = (45_000, 180_000, 720_000)
+SIZES = (45_000, 180_000, 720_000, 1_170_000)  # the last is HWDB1.1's
 _MEMBER_RECORDS = 3_777  # pipeline.sample's, with all 3,755 characters and 22 symbols
 
 
@@ -40,18 +41,27 @@ def main() -> None:
         shutil.rmtree(work)
 
 
-def _compare(size: int, repeats: int, work: Path) -> dict[str, object]:
+def _compare(size: int, repeats: int, work: Path) -> dict[str, Any]:
     members = max(1, round(size / _MEMBER_RECORDS))
     source = _make_input(members, work)
     shards = max(2, members // 4)
-    ours = [sys.executable, "-m", "pipeline.convert", "--runner=DirectRunner", f"--input={source}"]
-    plain = [sys.executable, str(Path(__file__).with_name("plain_convert.py")), f"--input={source}"]
-    runs: dict[str, list[Measured]] = {"ours": [], "plain": []}
+    here, python = Path(__file__).parent, sys.executable
+    output, count = f"--output={work / 'out'}", f"--num_shards={shards}"
+    ours = [python, "-m", "pipeline.convert", "--runner=DirectRunner", output, f"--num_shards=train={shards}"]
+    commands = {
+        "ours": [*ours, f"--input={source}"],
+        "plain": [python, str(here / "plain_convert.py"), f"--input={source}", output, count],
+        "floor": [python, str(here / "floor_convert.py"), f"--input={source}"],
+    }
+    runs: dict[str, list[Measured]] = {side: [] for side in commands}
+    written: dict[str, int] = {}
     for _ in range(repeats):
-        runs["ours"].append(_run([*ours, f"--num_shards=train={shards}"], work / "out"))
-        runs["plain"].append(_run([*plain, f"--num_shards={shards}"], work / "out"))
+        for side, command in commands.items():
+            shutil.rmtree(work / "out", ignore_errors=True)
+            runs[side].append(measure(command))
+            written[side] = sum(path.stat().st_size for path in (work / "out").rglob("*") if path.is_file())
     records = members * _MEMBER_RECORDS
-    row: dict[str, object] = {"records": records}
+    row: dict[str, Any] = {"records": records}
     for side, measured in runs.items():
         seconds = statistics.median(one.seconds for one in measured)
         row[side] = {
@@ -59,15 +69,11 @@ def _compare(size: int, repeats: int, work: Path) -> dict[str, object]:
             "seconds": [round(one.seconds, 2) for one in measured],
             "largest_process_mb": round(statistics.median(one.largest_bytes for one in measured) / 1e6),
             "all_processes_mb": round(statistics.median(one.tree_bytes for one in measured) / 1e6),
+            "written_mb": round(written[side] / 1e6),
         }
-        row[f"{side}_rate"] = records / seconds
-    row["ratio"] = round(row["ours_rate"] / row["plain_rate"], 3)  # type: ignore[operator]
+    for side in ("plain", "floor"):
+        row[f"of_{side}"] = round(row["ours"]["records_per_second"] / row[side]["records_per_second"], 3)
     return row
-
-
-def _run(command: list[str], output: Path) -> Measured:
-    shutil.rmtree(output, ignore_errors=True)
-    return measure([*command, f"--output={output}"])
 
 
 def _make_input(members: int, work: Path) -> Path:
@@ -85,17 +91,15 @@ def _make_input(members: int, work: Path) -> Path:
     return folder
 
 
-def _print_table(rows: list[dict[str, object]]) -> None:
-    print(f"{'records':>10} {'ours':>10} {'plain':>10} {'ratio':>7} {'largest process':>16} {'all processes':>14}")
-    print(f"{'':>10} {'records/s':>10} {'records/s':>10} {'':>7} {'MB':>16} {'MB':>14}")
+def _print_table(rows: list[dict[str, Any]]) -> None:
+    sides = ("ours", "plain", "floor")
+    print(f"{'records':>10}" + "".join(f"{side:>10}" for side in sides) + f"{'largest':>10}{'all':>8}{'written':>9}")
+    print(f"{'':>10}" + f"{'records/s':>10}" * 3 + f"{'MB':>10}{'MB':>8}{'MB':>9}   of plain, of floor")
     for row in rows:
-        ours, plain = row["ours"], row["plain"]
-        assert isinstance(ours, dict)
-        assert isinstance(plain, dict)
-        print(
-            f"{row['records']:>10,} {ours['records_per_second']:>10,} {plain['records_per_second']:>10,} "
-            f"{row['ratio']:>7} {ours['largest_process_mb']:>16,} {ours['all_processes_mb']:>14,}"
-        )
+        ours = row["ours"]
+        rates = "".join(f"{row[side]['records_per_second']:>10,}" for side in sides)
+        memory = f"{ours['largest_process_mb']:>10,}{ours['all_processes_mb']:>8,}{ours['written_mb']:>9,}"
+        print(f"{row['records']:>10,}{rates}{memory}   {row['of_plain']}, {row['of_floor']}")
 
 
 if __name__ == "__main__":

@@ -93,6 +93,8 @@ def benchmark(jobs: Sequence[dict[str, Any]], console: Console, output: Path | N
         console.print(f"{devices}; {machine['cpu_cores']} CPU cores; TensorFlow {machine['tensorflow']}")
         columns = ["", "precision", "XLA", "replicas", "batch", "images/s", "ms/step", "of peak"]
         print_table(console, "", columns, list(_cells(rows)), left=3)
+        for line in _loop_beside_step(rows):
+            console.print(line)
     if output is not None:
         with replacing(output) as temporary:
             temporary.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n", "utf-8")
@@ -145,6 +147,21 @@ def child() -> None:
 
 def _job(stages: list[str], seconds: float, config: dict[str, Any]) -> dict[str, Any]:
     return {"stages": stages, "seconds": seconds, "config": config}
+
+
+def _loop_beside_step(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """What the trainer's loop adds to the bare step, for each configuration that timed both."""
+    steps = {_configuration(row): row["ms_per_step"] for row in rows if row["stage"] == "step"}
+    for row in rows:
+        step = steps.get(_configuration(row))
+        if row["stage"] == "loop" and step is not None:
+            xla = "with XLA" if row["xla"] else "without XLA"
+            ratio = row["ms_per_step"] / step
+            yield f"loop: {ratio:.3f} of the bare step ({row['precision']}, {xla}, {row['replicas']} replicas)"
+
+
+def _configuration(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["precision"], row["xla"], row["replicas"], row["global_batch"]
 
 
 def _cells(rows: Sequence[dict[str, Any]]) -> Iterator[list[str]]:

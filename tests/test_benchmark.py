@@ -46,7 +46,10 @@ def test_the_command_times_every_stage(archives: Path, tmp_path: Path, capsys: p
     assert [row["stage"] for row in rows] == stages
     for row in rows:
         assert row["images_per_second"] == pytest.approx(8 / (row["ms_per_step"] / 1e3))
-    assert "forward + backward" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "forward + backward" in shown
+    ratio = rows[-1]["ms_per_step"] / rows[-2]["ms_per_step"]
+    assert f"loop: {ratio:.3f} of the bare step (float32, without XLA, 1 replicas)" in shown
     assert benchmark.main([*arguments, "--replica_batch", "100", "--stages", "input"]) == 2
     assert "expected at least one batch" in capsys.readouterr().err
     assert benchmark.main(["--data", str(tmp_path / "none"), "--stages", "input"]) == 2

@@ -1,0 +1,191 @@
+"""One way to read shuffled batches, timed in this process: a line of JSON. benchmarks/read.py runs it, once for each.
+
+    python benchmarks/readers.py NAME DIR SECONDS
+
+DIR is a data set for the readers of shards, and for the others the folder that `write_NAME` has filled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+BATCH = 512
+REACH = 16_384  # of a shuffle buffer, in records
+_WARM_UP_BATCHES, _ROUNDS, _SEED, _MANY_STEPS = 10, 3, 1, 1 << 40
+_SHARDS = 8
+
+Batches = Iterator[Any]
+
+
+def ours(folder: Path, mode: Any) -> Batches:
+    from model.examples import open_dataset
+    from model.input import training_source
+
+    card, _ = open_dataset(folder)
+    source = training_source(card, folder, "train", mode=mode, global_batch=BATCH, seed=_SEED)
+    return iter(source.batches(0, _MANY_STEPS))
+
+
+def tfds(folder: Path) -> Batches:
+    """As TFDS's own guide has it: shuffled files, interleaved, records parsed one by one."""
+    import tensorflow_datasets
+
+    records = tensorflow_datasets.builder_from_directory(folder).as_dataset(
+        split="train", shuffle_files=True, as_supervised=True
+    )
+    return iter(records.repeat().shuffle(REACH).batch(BATCH, drop_remainder=True).prefetch(-1))
+
+
+def record_by_record(folder: Path) -> Batches:
+    """As most tutorials have it: parse_single_example and a decoder for each record."""
+    import tensorflow as tf
+
+    from model.examples import check_split, open_dataset
+
+    card, _ = open_dataset(folder)
+    spec = {"image": tf.io.FixedLenFeature([], tf.string), "label": tf.io.FixedLenFeature([], tf.int64)}
+    size = card.image_size
+
+    def parse(record: Any) -> tuple[Any, Any]:
+        example = tf.io.parse_single_example(record, spec)
+        if card.image_encoding == "png":
+            image = tf.io.decode_png(example["image"], channels=1)
+        else:
+            image = tf.io.decode_raw(example["image"], tf.uint8)
+        return tf.reshape(image, [size, size, 1]), example["label"]
+
+    paths = check_split(card, folder, "train")
+    files = tf.data.Dataset.from_tensor_slices(paths).shuffle(len(paths))
+    records = files.interleave(tf.data.TFRecordDataset, num_parallel_calls=-1, deterministic=False)
+    parsed = records.repeat().shuffle(REACH).map(parse, num_parallel_calls=-1)
+    return iter(parsed.batch(BATCH, drop_remainder=True).prefetch(-1))
+
+
+def hugging_face(folder: Path) -> Batches:
+    """A memory-mapped Arrow file, shuffled by an index, batches as NumPy arrays."""
+    from datasets import load_from_disk
+
+    data = load_from_disk(str(folder)).with_format("numpy")
+    epoch = 0
+    while True:
+        for batch in data.shuffle(seed=epoch).iter(BATCH, drop_last_batch=True):
+            yield batch["image"], batch["label"]
+        epoch += 1
+
+
+def grain(folder: Path) -> Batches:
+    """ArrayRecord files, a global shuffle, and the threads that Grain takes by default."""
+    from array_record.python.array_record_data_source import ArrayRecordDataSource
+    from grain import MapDataset
+
+    source = ArrayRecordDataSource(sorted(str(path) for path in folder.iterdir()))
+
+    def parse(record: bytes) -> tuple[Any, Any]:
+        return np.frombuffer(record, np.uint8, len(record) - 4).reshape(64, 64, 1), np.frombuffer(record[-4:], "<i4")[0]
+
+    data = MapDataset.source(source).seed(_SEED).shuffle().repeat().map(parse).batch(BATCH, drop_remainder=True)
+    return iter(data.to_iter_dataset())
+
+
+def webdataset(folder: Path) -> Batches:
+    """Tar files through a shuffle buffer, in this one process: its workers are torch's."""
+    import webdataset as wds
+
+    urls = sorted(str(path) for path in folder.iterdir())
+    data = wds.WebDataset(urls, shardshuffle=len(urls), seed=_SEED, empty_check=False).repeat().shuffle(REACH)
+    parsed = data.map(lambda s: (np.frombuffer(s["bin"], np.uint8).reshape(64, 64, 1), int(s["cls"])))
+    return iter(parsed.batched(BATCH, partial=False))
+
+
+def write_hugging_face(images: Any, labels: Any, folder: Path) -> None:
+    from datasets import Array3D, Dataset, Features, Value
+
+    features = Features({"image": Array3D(tuple(images.shape[1:]), "uint8"), "label": Value("int32")})
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for image, label in zip(images, labels, strict=True):
+            yield {"image": image, "label": label}
+
+    Dataset.from_generator(rows, features=features, cache_dir=str(folder) + "-cache").save_to_disk(folder)
+
+
+def write_grain(images: Any, labels: Any, folder: Path) -> None:
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    for shard in range(_SHARDS):
+        writer = ArrayRecordWriter(str(folder / f"{shard}.array_record"), "group_size:1")
+        for image, label in zip(images[shard::_SHARDS], labels[shard::_SHARDS], strict=True):
+            writer.write(image.tobytes() + label.tobytes())
+        writer.close()
+
+
+def write_webdataset(images: Any, labels: Any, folder: Path) -> None:
+    import webdataset as wds
+
+    for shard in range(_SHARDS):
+        with wds.TarWriter(str(folder / f"{shard}.tar")) as writer:
+            for number in range(shard, len(images), _SHARDS):
+                sample = {"bin": images[number].tobytes(), "cls": str(labels[number]).encode()}
+                writer.write({"__key__": f"{number:08}", **sample})
+
+
+def _import(name: str) -> None:
+    """What a training with this reader imports whatever it reads with: the framework itself."""
+    if name in READERS_OF_SHARDS:
+        import tensorflow  # noqa: F401
+    elif name != "webdataset":
+        __import__("datasets" if name == "hugging_face" else name)
+
+
+READERS_OF_SHARDS: dict[str, Callable[[Path], Batches]] = {
+    "memory": partial(ours, mode="memory"),
+    "stream": partial(ours, mode="stream"),
+    "tfds": tfds,
+    "record_by_record": record_by_record,
+}
+PEERS: dict[str, Callable[[Path], Batches]] = {"hugging_face": hugging_face, "grain": grain, "webdataset": webdataset}
+
+
+def main() -> None:
+    name, folder, seconds = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
+    if name.startswith("write_"):
+        globals()[name](np.load(folder.parent / "images.npy", "r"), np.load(folder.parent / "labels.npy"), folder)
+        return
+    began = time.perf_counter()
+    _import(name)
+    imported = time.perf_counter()
+    batches = (READERS_OF_SHARDS | PEERS)[name](folder)
+    images, _ = next(batches)
+    first = time.perf_counter()
+    assert tuple(images.shape) == (BATCH, 64, 64, 1), images.shape
+    for _ in range(_WARM_UP_BATCHES):
+        next(batches)
+    rates = []
+    for _ in range(_ROUNDS):
+        count, round_began = 0, time.perf_counter()
+        while time.perf_counter() - round_began < seconds:
+            next(batches)
+            count += 1
+        rates.append(count * BATCH / (time.perf_counter() - round_began))
+    found = {
+        "import_seconds": imported - began,
+        "first_batch_seconds": first - imported,
+        "records_per_second": sorted(rates)[len(rates) // 2],
+        "resident_mb": psutil.Process().memory_info().rss / 1e6,
+    }
+    print(json.dumps(found), flush=True)
+    os._exit(0)  # threads of readers that don't end aren't waited for
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+"""What a record costs on one core, from the member's bytes to its framed Example, beside the path that tutorials write.
+
+    python benchmarks/record.py --json record.json
+
+Both read the same member, of pipeline.sample, in turn; the medians are shown. Ours makes the manifest's columns too.
+The usual path: struct for each header, medianBlur, normalize, Otsu's threshold, Canny, boundingRect, resize with
+INTER_AREA, PNG or the raw pixels, tf.train.Example, a masked CRC-32C. Then each part of ours alone, warm, in a loop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import struct
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import cv2
+import google_crc32c
+import numpy as np
+import tensorflow as tf
+import xxhash
+from process_tree import measure
+
+from pipeline import gnt
+from pipeline import preprocess as steps
+from pipeline.archives import Member
+from pipeline.chunks import Chunk
+from pipeline.config import ConvertConfig
+from pipeline.convert_chunk import convert_records
+from pipeline.encode import encode_example, encode_png, frame_example
+from pipeline.preprocess import PreprocessConfig, Unusable, pin_opencv, preprocess
+
+_SETTINGS = {
+    "six steps": PreprocessConfig(),
+    "grey kept": PreprocessConfig(denoise="none", binarize="none"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--member", type=Path, help="a .gnt (default: one of pipeline.sample's)")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    flags = parser.parse_args()
+    data = flags.member.read_bytes() if flags.member else _sample()
+    pin_opencv()
+    records = len(gnt.walk(data))
+    rows = _whole_paths(data, records, flags.rounds)
+    parts = {name: _parts(data, settings, flags.rounds) for name, settings in _SETTINGS.items()}
+    print(f"{records:,} records\n{'µs a record':<28} {'ours':>8} {'usual':>8} {'ratio':>7}")
+    for row in rows:
+        name = f"{row['settings']}, {row['encoding']}"
+        print(f"{name:<28} {row['ours']:>8.1f} {row['usual']:>8.1f} {row['ours'] / row['usual']:>7.2f}")
+    print(f"\n{'each part of ours alone, µs':<28} " + " ".join(f"{name:>10}" for name in parts))
+    for part in next(iter(parts.values())):
+        print(f"{part:<28} " + " ".join(f"{found[part]:>10.2f}" for found in parts.values()))
+    if flags.json:
+        flags.json.write_text(json.dumps({"records": records, "paths": rows, "parts": parts}, indent=1) + "\n", "utf-8")
+
+
+def _sample() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        measure([sys.executable, "-m", "pipeline.sample", f"--output={folder}/s", "--writers=2", "--characters=3755"])
+        return sorted(Path(folder).rglob("*.gnt"))[0].read_bytes()
+
+
+def _whole_paths(data: bytes, records: int, rounds: int) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = []
+    for name, settings in _SETTINGS.items():
+        for encoding in ("raw", "png"):
+            config = ConvertConfig(preprocess=settings, image_encoding=encoding, num_shards={"train": 1})
+            calls = [partial(_ours, data, config), partial(_usual, data, encoding)]
+            ours, usual = _in_turn([partial(_exhaust, call) for call in calls], rounds)
+            row = {"settings": name, "encoding": encoding, "ours": 1e6 * ours / records, "usual": 1e6 * usual / records}
+            rows.append(row)
+    return rows
+
+
+def _ours(data: bytes, config: ConvertConfig) -> Iterator[object]:
+    member = Member("train", "member.gnt", "1001-c.gnt", len(data), "")
+    return convert_records(data, Chunk(member, 0, len(data), 0), config)
+
+
+def _exhaust(call: Callable[[], Iterator[object]]) -> None:
+    for _ in call():
+        pass
+
+
+def _in_turn(calls: list[Callable[[], object]], rounds: int) -> list[float]:
+    """Median seconds of each."""
+    seconds: list[list[float]] = [[] for _ in calls]
+    for call in calls:
+        call()
+    for _ in range(rounds):
+        for call, found in zip(calls, seconds, strict=True):
+            began = time.perf_counter()
+            call()
+            found.append(time.perf_counter() - began)
+    return [statistics.median(found) for found in seconds]
+
+
+def _usual(data: bytes, encoding: str) -> Iterator[bytes]:
+    """A frame for each record that holds ink."""
+    offset, number = 0, 0
+    while offset < len(data):
+        size, tag, width, height = struct.unpack_from("<I2sHH", data, offset)
+        bitmap = np.frombuffer(data, np.uint8, width * height, offset + 10).reshape(height, width)
+        offset += size
+        smooth = cv2.normalize(cv2.medianBlur(bitmap, 3), None, 0, 255, cv2.NORM_MINMAX)
+        _, ink = cv2.threshold(smooth, 0, 255, cv2.THRESH_BINARY_INV | cv2.THRESH_OTSU)
+        x, y, w, h = cv2.boundingRect(cv2.Canny(ink, 100, 200))
+        if w == 0:
+            continue
+        image = cv2.resize(ink[y : y + h, x : x + w], (64, 64), interpolation=cv2.INTER_AREA)
+        content = cv2.imencode(".png", image)[1].tobytes() if encoding == "png" else image.tobytes()
+        features = {
+            "image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[content])),
+            "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[tag[0]])),
+            "sample_id": tf.train.Feature(bytes_list=tf.train.BytesList(value=[f"train/{number}".encode()])),
+        }
+        example = tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+        length = struct.pack("<Q", len(example))
+        yield b"".join((length, _masked(length), example, _masked(example)))
+        number += 1
+
+
+def _masked(content: bytes) -> bytes:
+    crc = google_crc32c.value(content)
+    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
+def _parts(data: bytes, settings: PreprocessConfig, rounds: int) -> dict[str, float]:
+    """µs a record of each part of ours, alone and warm."""
+    records = gnt.walk(data)
+    octets = np.frombuffer(data, np.uint8)
+    bitmaps = []
+    for offset, width, height in zip(
+        records.offset.tolist(), records.width.tolist(), records.height.tolist(), strict=True
+    ):
+        bitmaps.append(octets[offset + 10 : offset + 10 + width * height].reshape(height, width))
+    bitmaps = [bitmap for bitmap in bitmaps if _image(bitmap, settings) is not None]
+    smooth = [steps.denoise(bitmap) for bitmap in bitmaps] if settings.denoise == "median" else bitmaps
+    levels = [steps.darkest_and_lightest(one) for one in smooth]
+    normal = [steps.normalize(one, *pair) for one, pair in zip(smooth, levels, strict=True)]
+    two_levels = settings.binarize == "otsu"
+    ink = [steps.binarize(one) if two_levels else steps.invert(one) for one in normal]
+    masks = ink if two_levels else [steps.inner_edges(one) for one in ink]
+    boxes = [steps.bounding_box(mask) for mask in masks]
+    crops = [one[b.y : b.y + b.height, b.x : b.x + b.width] for one, b in zip(ink, boxes, strict=True)]
+    fitted = [steps.fit(crop, 56) for crop in crops]
+    images = [steps.centre(one, 64) for one in fitted]
+    raw, sample_id = [image.tobytes() for image in images], b"train/1001-c.gnt/1234"
+    examples = [encode_example(one, 1234, sample_id) for one in raw]
+    loops: dict[str, Callable[[], object]] = {
+        "walk": lambda: gnt.walk(data),
+        "digest": lambda: [xxhash.xxh3_64_intdigest(bitmap) for bitmap in bitmaps],
+        "ink fraction": lambda: [cv2.countNonZero(cv2.bitwise_not(bitmap)) for bitmap in bitmaps],
+        "all steps": lambda: [preprocess(bitmap, settings) for bitmap in bitmaps],
+        "  denoise": lambda: [steps.denoise(bitmap) for bitmap in bitmaps] if settings.denoise == "median" else None,
+        "  contrast": lambda: [steps.darkest_and_lightest(one) for one in smooth],
+        "  normalise": lambda: [steps.normalize(one, *pair) for one, pair in zip(smooth, levels, strict=True)],
+        "  binarise": lambda: [steps.binarize(one) if two_levels else steps.invert(one) for one in normal],
+        "  edges": lambda: None if two_levels else [steps.inner_edges(one) for one in ink],
+        "  box": lambda: [steps.bounding_box(mask) for mask in masks],
+        "  resize": lambda: [steps.fit(crop, 56) for crop in crops],
+        "  centre": lambda: [steps.centre(one, 64) for one in fitted],
+        "image, raw": lambda: [image.tobytes() for image in images],
+        "image, png": lambda: [encode_png(image) for image in images],
+        "Example": lambda: [encode_example(one, 1234, sample_id) for one in raw],
+        "frame and CRC": lambda: [frame_example(example) for example in examples],
+    }
+    return {name: 1e6 * _in_turn([loop], rounds)[0] / len(bitmaps) for name, loop in loops.items()}
+
+
+def _image(bitmap: np.ndarray, settings: PreprocessConfig) -> np.ndarray | None:
+    try:
+        return preprocess(bitmap, settings).image
+    except Unusable:
+        return None
+
+
+if __name__ == "__main__":
+    main()
