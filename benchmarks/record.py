@@ -40,8 +40,8 @@ from pipeline.encode import encode_example, encode_png, frame_example
 from pipeline.preprocess import PreprocessConfig, Unusable, pin_opencv, preprocess
 
 _SETTINGS = {
-    "six steps": PreprocessConfig(),
-    "grey kept": PreprocessConfig(denoise="none", binarize="none"),
+    "six steps": PreprocessConfig(denoise="median", binarize="otsu"),
+    "default": PreprocessConfig(),
 }
 
 
