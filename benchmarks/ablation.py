@@ -58,7 +58,10 @@ def read_results(path: Path) -> Results:
 
 
 def table(variants: Sequence[tuple[str, str]], results: Results) -> list[str]:
-    """Lines of Markdown. A spread is the deviation over the seeds, a difference is paired by seed, with its error."""
+    """Lines of Markdown, for the variants with a finished trial.
+
+    A spread is the deviation over the seeds, a difference is paired by seed, with its standard error.
+    """
     from ablation_variants import BASELINE
 
     lines = [
@@ -67,6 +70,8 @@ def table(variants: Sequence[tuple[str, str]], results: Results) -> list[str]:
     ]
     for name, predicted in variants:
         seeds = sorted(seed for variant, seed in results if variant == name)
+        if not seeds:
+            continue
         cells = []
         for measure in ("accuracy", "accuracy_photos"):
             values = [100 * results[name, seed][measure] for seed in seeds]
