@@ -45,11 +45,15 @@ def need(engine: str) -> None:
 
 
 @contextlib.contextmanager
-def running_cluster(folder: Path, *, only: str | None = None) -> Iterator[tuple[list[str], int, int]]:
+def running_cluster(folder: Path, *, pools_only: bool = False) -> Iterator[tuple[list[str], int, int]]:
     """Starts a Flink cluster, worker pools, or both, by their script: (its flags, its REST port, its pools' port)."""
     rest, pool = cluster.free_port(), cluster.free_port()
     command = [sys.executable, str(ROOT / "scripts/cluster.py"), "start", f"--folder={folder}"]
-    command += [f"--rest_port={rest}", f"--pool_port={pool}", *([f"--only={only}"] if only else [])]
+    command += [
+        f"--rest_port={rest}",
+        f"--pool_port={pool}",
+        *(["--only=pools", "--task_managers=1"] if pools_only else []),
+    ]
     try:
         started = subprocess.run(command, capture_output=True, text=True, check=False, timeout=180)
         assert started.returncode == 0, started.stderr

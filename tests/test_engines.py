@@ -66,7 +66,7 @@ def engine(name: str, folder: Path) -> Iterator[list[str]]:
     with contextlib.ExitStack() as stack:
         flags = list(ENGINES[name.removesuffix(" pool")])
         if name.endswith(" pool"):
-            flags += stack.enter_context(engines.running_cluster(folder / "cluster", only="pools"))[0]
+            flags += stack.enter_context(engines.running_cluster(folder / "cluster", pools_only=True))[0]
         if name == "flink cluster":
             flags += stack.enter_context(engines.running_cluster(folder / "cluster"))[0]
         if name == "job server pool":
