@@ -33,7 +33,6 @@ class Variant:
     """One row of the table."""
 
     name: str
-    group: str
     predicted: str
     """Difference to the baseline in percent points, scans / photos, guessed before anything was run."""
     steps: dict[str, str] = field(default_factory=dict)
@@ -65,37 +64,34 @@ PRESETS.update(
 )
 
 VARIANTS = (
-    Variant(BASELINE, "conversion", "0 / 0"),
-    Variant("all six", "conversion", "-1.0 / +2.0", {"denoise": "median", "binarize": "otsu"}),
-    Variant("+ binarize", "conversion", "-0.5 / +2.5", {"binarize": "otsu"}),
-    Variant("+ denoise", "conversion", "-0.7 / +0.5", {"denoise": "median"}),
-    Variant("- normalize", "conversion", "-0.3 / -4.0", {"normalize": "none"}),
-    Variant("- crop", "conversion", "0.0 / -40", {"crop": "none"}),
-    Variant("- resize", "conversion", "-50 / -90", {"resize": "none"}),
-    Variant("margin 0", "conversion", "-0.3 / -0.3", margin_share=0.0),
-    Variant("margin 1/8", "conversion", "-0.3 / -0.3", margin_share=1 / 8),
-    Variant("48 pixels", "conversion", "-0.7 / -0.7", size=48),
-    Variant("96 pixels", "conversion", "+0.3 / +0.3", size=96),
-    Variant(
-        "grey levels to one mean and deviation", "experiment", "+0.2 / +1.0", {"normalize": "none"}, before=(level_ink,)
-    ),
-    Variant("typical ink to one level", "experiment", "+0.3 / +3.0", {"normalize": "none"}, before=(strengthen_ink,)),
+    Variant(BASELINE, "0 / 0"),
+    Variant("all six", "-1.0 / +2.0", {"denoise": "median", "binarize": "otsu"}),
+    Variant("+ binarize", "-0.5 / +2.5", {"binarize": "otsu"}),
+    Variant("+ denoise", "-0.7 / +0.5", {"denoise": "median"}),
+    Variant("- normalize", "-0.3 / -4.0", {"normalize": "none"}),
+    Variant("- crop", "0.0 / -40", {"crop": "none"}),
+    Variant("- resize", "-50 / -90", {"resize": "none"}),
+    Variant("margin 0", "-0.3 / -0.3", margin_share=0.0),
+    Variant("margin 1/8", "-0.3 / -0.3", margin_share=1 / 8),
+    Variant("48 pixels", "-0.7 / -0.7", size=48),
+    Variant("96 pixels", "+0.3 / +0.3", size=96),
+    Variant("grey levels to one mean and deviation", "+0.2 / +1.0", {"normalize": "none"}, before=(level_ink,)),
+    Variant("typical ink to one level", "+0.3 / +3.0", {"normalize": "none"}, before=(strengthen_ink,)),
     Variant(
         "strokes to one width",
-        "experiment",
         "-0.3 / +0.5",
         {"normalize": "none"},
         before=(strengthen_ink,),
         after=(even_strokes,),
     ),
-    Variant("slant taken out", "experiment", "-0.3 / -0.5", before=(straighten,)),
-    Variant("augment none", "augmentation", "-4.0 / -6.0", augment="none"),
-    Variant("augment affine", "augmentation", "-0.5 / -1.0", augment="affine"),
-    Variant("augment affine, elastic", "augmentation", "0.0 / -0.5", augment="affine, elastic"),
-    Variant("augment full but erasing", "augmentation", "+0.2 / +1.0", augment="full but erasing"),
-    Variant("augment full", "augmentation", "-0.2 / +1.0", augment="full"),
-    Variant("augment full but thickness", "augmentation", "-0.3 / 0.0", augment="full but thickness"),
-    Variant("augment full but elastic", "augmentation", "-0.3 / +0.5", augment="full but elastic"),
+    Variant("slant taken out", "-0.3 / -0.5", before=(straighten,)),
+    Variant("augment none", "-4.0 / -6.0", augment="none"),
+    Variant("augment affine", "-0.5 / -1.0", augment="affine"),
+    Variant("augment affine, elastic", "0.0 / -0.5", augment="affine, elastic"),
+    Variant("augment full but erasing", "+0.2 / +1.0", augment="full but erasing"),
+    Variant("augment full", "-0.2 / +1.0", augment="full"),
+    Variant("augment full but thickness", "-0.3 / 0.0", augment="full but thickness"),
+    Variant("augment full but elastic", "-0.3 / +0.5", augment="full but elastic"),
 )
 """The baseline is `--denoise=none --binarize=none` at 64 pixels, trained with `--augment light`.
 

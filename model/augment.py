@@ -45,7 +45,7 @@ PRESETS = {
         rotate_degrees=15, scale=0.18, shear=0.2, shift=0.06, elastic=0.02, thickness=0.8, erase=0.25
     ),
 }
-"""The values of --augment."""
+"""The values of --augment; benchmarks/ablation.md and learning.md say what is known of them."""
 
 _GRID = 5  # nodes of the elastic displacement on each side
 _ERASE_SIDES = (0.1, 0.3)  # of the image's size
