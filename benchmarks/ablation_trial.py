@@ -23,7 +23,7 @@ from pipeline.preprocess import Unusable, preprocess
 BATCH = 16
 STEPS = 1_000  # 6.7 times 2,400 samples
 NETWORK = {"arch": "vgg11", "width": 0.125, "head": "dense", "dense_width": 512, "dropout": 0.2}
-TRAINING = {"global_batch": BATCH, "learning_rate": 1.5e-3, "ema": 0.99, "log_steps": STEPS}
+TRAINING = {"global_batch": BATCH, "learning_rate": 1.5e-3, "ema": 0.99, "outliers": 0.0, "log_steps": STEPS}
 _CALL_STEPS = 50
 _EVALUATION_BATCH = 100
 
