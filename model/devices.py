@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import subprocess
 import sys
@@ -16,7 +17,8 @@ _GPU_MEMORY_SHARE = 0.9  # of a GPU that is split, the rest is for CUDA itself
 
 
 def setup_tensorflow() -> None:
-    """Log noise off, GPU memory on demand. To be called before TensorFlow is imported anywhere else."""
+    """Log noise off, GPU memory on demand, host memory kept. To be called before TensorFlow is imported elsewhere."""
+    keep_freed_memory()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     with _quiet_stderr():  # what TensorFlow says of the machine before its log level is heard
@@ -31,6 +33,21 @@ def setup_tensorflow() -> None:
             tf.config.experimental.set_memory_growth(gpu, True)
         except (RuntimeError, ValueError):  # the devices are in use already, or split: too late to choose
             return
+
+
+def keep_freed_memory() -> None:
+    """Has glibc hand freed memory out again instead of returning it to the kernel; elsewhere it does nothing.
+
+    A batch is megabytes, and to touch as much new memory costs more than to fill it (benchmarks/log.md).
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, _LARGE_BYTES)
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+_LARGE_BYTES = 1 << 30  # 1 GiB: batches are kept, a split's images are returned
 
 
 @contextlib.contextmanager
