@@ -34,7 +34,7 @@ def make_run(folder: Path, *, image_size: int = 64, characters: str = CHARACTERS
     folder.mkdir(parents=True)
     text = "".join(f"{character}\n" for character in characters)
     (folder / "classes.txt").write_text(text, "utf-8")
-    steps = {"grey": "luma", "denoise": "median", "normalize": "minmax", "binarize": "otsu", "crop": "edges"}
+    steps = {"grey": "luma", "denoise": "none", "normalize": "minmax", "binarize": "none", "crop": "edges"}
     config = {
         "format": 1,
         "arch": "vgg11",
