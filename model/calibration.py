@@ -8,6 +8,7 @@ Pure functions on logits, probabilities and labels; no TensorFlow.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -73,13 +74,26 @@ def fit(logits: np.ndarray, labels: np.ndarray, split: str) -> Calibration:
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature with the least mean cross entropy. It is convex in 1 / T, so a golden section finds it."""
+    """The temperature with the least mean cross entropy. It is convex in 1 / T, so a golden section finds it.
+
+    One more sample than there are counts, read wrongly, as what was second: where all are right, nothing else would
+    keep the temperature from 0, and every answer from being certain (Platt, 1999, does the same).
+    """
+    if logits.shape[1] == 1:
+        return 1.0
     logits = logits.astype(np.float64)
     shifted = logits - logits.max(axis=1, keepdims=True)
-    truth = shifted[np.arange(len(labels)), labels]
+    rows = np.arange(len(labels))
+    truth = shifted[rows, labels]
+    shifted[rows, labels] = -np.inf
+    other = shifted.max(axis=1)
+    shifted[rows, labels] = truth
+    # The mean of what all would cost if their truth were the likeliest other answer stands for the one.
+    answers = truth + other / len(labels)
+    weight = 1 + 1 / len(labels)
 
     def loss(inverse: float) -> float:
-        return float(np.mean(np.log(np.exp(shifted * inverse).sum(axis=1)) - truth * inverse))
+        return float(np.mean(weight * np.log(np.exp(shifted * inverse).sum(axis=1)) - answers * inverse))
 
     shrink = (5**0.5 - 1) / 2
     low, high = 1 / _HIGHEST, 1 / _LOWEST
@@ -108,7 +122,8 @@ def threshold_keeping(share: float, probability: np.ndarray, right: np.ndarray) 
     """The highest threshold, in thousandths, at which `share` of the right answers are still given."""
     if not right.any():
         return 0.0
-    lowest = np.quantile(probability[right], 1 - share, method="lower")
+    given = np.sort(probability[right])[::-1]
+    lowest = given[math.ceil(round(share * len(given), 6)) - 1]  # 0.9 × 10 is 9, whatever binary fractions make of it
     return float(np.floor(float(lowest) * 1000) / 1000)
 
 
