@@ -85,10 +85,13 @@ def legend(series: Sequence[Series]) -> str:
     return f'<p class="legend">{"".join(entries)}</p>'
 
 
+_FINEST = 1e-9  # of a number: closer than that, floats have hardly a step between two
+
+
 def ticks(low: float, high: float, count: int) -> list[float]:
     """Round numbers about `count` steps apart that reach from `low` or below to `high` or above."""
     span = high - low
-    if not span > 0:
+    if not span > _FINEST * abs(low):
         span = abs(high) or 1.0
         high = low + span
     rough = span / count
