@@ -87,7 +87,7 @@ def elastic_displacement(images: Any, seed: Any, strength: float) -> tuple[Any, 
     """A smooth random displacement: down and right, float32 [B, s, s], in pixels."""
     batch, size = images.shape[0], images.shape[1]
     nodes = tf.random.stateless_normal([2, batch, _GRID, _GRID], seed, alg="philox") * (strength * size)
-    spread = tf.constant(_spread_matrix(size))  # [s, _GRID]
+    spread = tf.constant(curve_weights(size, _GRID))  # [s, _GRID]
     smooth = tf.einsum("yi,kbij,xj->kbyx", spread, nodes, spread)
     return smooth[0], smooth[1]
 
@@ -141,16 +141,16 @@ def _extreme_of_neighbours(images: Any, extreme: Any) -> Any:
     return extreme(extreme(rows[:, :, :size], rows[:, :, 1 : size + 1]), rows[:, :, 2:])
 
 
-def _spread_matrix(size: int) -> np.ndarray:
-    """float32 [size, _GRID]: cubic (Catmull-Rom) weights from the nodes to the pixels."""
-    weights = np.zeros((size, _GRID), np.float32)
-    for pixel in range(size):
-        position = pixel / (size - 1) * (_GRID - 1)
-        first = min(int(position), _GRID - 2)
+def curve_weights(points: int, nodes: int) -> np.ndarray:
+    """float32 [points, nodes]: cubic (Catmull-Rom) weights from evenly spaced nodes to evenly spaced points."""
+    weights = np.zeros((points, nodes), np.float32)
+    for point in range(points):
+        position = point / (points - 1) * (nodes - 1)
+        first = min(int(position), nodes - 2)
         t = position - first
         cubic = (-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, -(t**2) + t**3)
         for node, weight in zip(range(first - 1, first + 3), cubic, strict=True):
-            weights[pixel, min(max(node, 0), _GRID - 1)] += weight / 2
+            weights[point, min(max(node, 0), nodes - 1)] += weight / 2
     return weights
 
 

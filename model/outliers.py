@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
+
+from model.augment import curve_weights
 
 _STROKES = (2, 3, 4)  # that a scribble may have
 _NODES = 5  # of a stroke: more make more loops
@@ -59,7 +60,7 @@ def scribbles(images: Any, seed: Any) -> Any:
     # Strokes that there aren't lie on the first one.
     there = tf.range(strokes)[None, :] < number[:, None]
     nodes = tf.where(there[:, :, None, None], nodes, nodes[:, :1])
-    points = tf.einsum("pn,csnd->cspd", tf.constant(_curve_weights()), nodes)
+    points = tf.einsum("pn,csnd->cspd", tf.constant(curve_weights(_POINTS, _NODES)), nodes)
     points = tf.reshape(points, [count, strokes * _POINTS, 2])
     low, high = tf.reduce_min(points, 1, keepdims=True), tf.reduce_max(points, 1, keepdims=True)
     longer = tf.reduce_max(high - low, 2, keepdims=True)
@@ -77,16 +78,3 @@ def scribbles(images: Any, seed: Any) -> Any:
     half_width = (_WIDTHS[0] + draw[:, 1] * (_WIDTHS[1] - _WIDTHS[0]))[:, None, None, None]
     darkness = (0.6 + 0.4 * draw[:, 2])[:, None, None, None]
     return darkness * tf.clip_by_value((half_width - distance) * size + 0.5, 0.0, 1.0)
-
-
-def _curve_weights() -> np.ndarray:
-    """float32 [_POINTS, _NODES]: a Catmull-Rom spline through the nodes."""
-    weights = np.zeros((_POINTS, _NODES), np.float32)
-    for point in range(_POINTS):
-        position = point / (_POINTS - 1) * (_NODES - 1)
-        first = min(int(position), _NODES - 2)
-        t = position - first
-        cubic = (-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, -(t**2) + t**3)
-        for node, weight in zip(range(first - 1, first + 3), cubic, strict=True):
-            weights[point, min(max(node, 0), _NODES - 1)] += weight / 2
-    return weights
