@@ -38,7 +38,13 @@ def command(members: Path, output: Path) -> list[str]:
 
 def start(members: Path, output: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        command(members, output), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command(members, output),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # In the background of a script a shell has Ctrl-C ignored, and what it starts inherits that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
