@@ -41,8 +41,8 @@ def build_vgg(
     """Already normalised images [B, image_size, image_size, channels] to float32 logits [B, num_classes].
 
     `width` scales the convolutions' filters. The "dense" head is Simonyan and Zisserman's, two layers of `dense_width`
-    units; "pool" is the mean of each feature map in their place, with the same dropout. `dtype` is a Keras policy, for
-    instance "mixed_bfloat16". The training step takes `pooling="reshape"`: the same function, with a gradient that is
+    units; "pool" is the mean of each feature map in their place, normalised like the maps, with the same dropout.
+    `dtype` is a Keras policy, for instance "mixed_bfloat16". The training step takes `pooling="reshape"`: the same function, with a gradient that is
     deterministic under XLA; "layer" keeps to standard layers, for export. Weights fit both.
     An image that a pool would shrink to nothing isn't pooled again, so small sizes work too.
     """
@@ -77,6 +77,10 @@ def build_vgg(
             x = _max_pool(x, pooling, dtype, f"block{block}_pool")
     if head == "pool":
         x = keras.layers.GlobalAveragePooling2D(dtype=dtype, name="mean")(x)
+        if batch_norm:
+            # Means differ little from image to image beside what they have in common. Without this a last layer of
+            # thousands of classes sees the common part only, and the loss stays at ln(num_classes) for an epoch.
+            x = keras.layers.BatchNormalization(momentum=_STATISTICS_MOMENTUM, dtype=dtype, name="mean_norm")(x)
         x = keras.layers.Dropout(dropout, seed=next(keras_seeds), dtype=dtype, name="dropout1")(x)
     else:
         x = keras.layers.Flatten(dtype=dtype, name="flatten")(x)

@@ -25,15 +25,23 @@ def test_vgg19_at_64_pixels_and_3754_classes() -> None:
     assert shapes[-2:] == [(32, 3754), (3754,)]
 
 
-def test_the_pooling_head_is_the_mean_of_each_map_and_one_layer() -> None:
-    model = _narrow("vgg19", 64, classes=3754, head="pool")
+def test_the_pooling_head_is_the_normalised_mean_of_each_map_and_one_layer() -> None:
+    model = _narrow("vgg19", 64, classes=3754, head="pool", dropout=0.0)
     shapes = [tuple(v.shape) for v in model.trainable_variables]
     assert shapes[-2:] == [(64, 3754), (3754,)]
-    assert len(shapes) == 3 * 16 + 2
+    assert len(shapes) == 3 * 16 + 2 + 2
     inner = keras.Model(model.inputs[0], [model.get_layer("block5_pool").output, model.output])
-    maps, logits = inner(np.random.default_rng(0).random((2, 64, 64, 1), np.float32))
+    images = np.random.default_rng(0).random((16, 64, 64, 1), np.float32)
+    maps, logits = (np.asarray(found) for found in inner(images, training=True))
+    means = maps.mean(axis=(1, 2))
+    normal = (means - means.mean(0)) / np.sqrt(means.var(0) + 1e-3)
     kernel, bias = model.get_layer("logits").get_weights()
-    np.testing.assert_allclose(logits, np.mean(maps, axis=(1, 2)) @ kernel + bias, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(logits, normal @ kernel + bias, rtol=1e-4, atol=1e-4)
+
+
+def test_without_batch_normalisation_the_pooling_head_has_none_either() -> None:
+    model = _narrow("vgg11", 32, head="pool", batch_norm=False)
+    assert not [layer for layer in model.layers if "norm" in layer.name]
 
 
 @pytest.mark.parametrize("size", [8, 28, 32, 50, 64])
