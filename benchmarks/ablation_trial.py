@@ -20,10 +20,10 @@ from model.state import TrainState, build_step_model, statistics_of
 from model.step import make_evaluation, make_step
 from pipeline.preprocess import Unusable, preprocess
 
-BATCH = 16
-STEPS = 1_000  # 6.7 times 2,400 samples
-NETWORK = {"arch": "vgg11", "width": 0.125, "head": "dense", "dense_width": 512, "dropout": 0.2}
-TRAINING = {"global_batch": BATCH, "learning_rate": 1.5e-3, "ema": 0.99, "outliers": 0.0, "log_steps": STEPS}
+BATCH = 32
+STEPS = 750  # 10 times 2,400 samples
+NETWORK = {"arch": "vgg11", "width": 0.125, "dropout": 0.2}
+TRAINING = {"global_batch": BATCH, "learning_rate": 2e-3, "ema": 0.99, "outliers": 0.0, "log_steps": STEPS}
 _CALL_STEPS = 50
 _EVALUATION_BATCH = 100
 
