@@ -6,7 +6,7 @@ import contextlib
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import psutil
@@ -25,11 +25,15 @@ class Measured:
     output: str
 
 
-def measure(command: Sequence[str]) -> Measured:
-    """Runs `command` to its end. Raises CalledProcessError with its output if that isn't a good one."""
+def measure(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Measured:
+    """Runs `command` to its end, in this process's environment unless another is given.
+
+    Raises CalledProcessError with its output if that isn't a good one.
+    """
     peaks = {"largest": 0, "tree": 0}
     began = time.monotonic()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(command, env=environment, text=True, **pipes) as process:
         done = threading.Event()
 
         def watch() -> None:
