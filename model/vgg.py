@@ -42,9 +42,9 @@ def build_vgg(
 
     `width` scales the convolutions' filters. The "dense" head is Simonyan and Zisserman's, two layers of `dense_width`
     units; "pool" is the mean of each feature map in their place, normalised like the maps, with the same dropout.
-    `dtype` is a Keras policy, for instance "mixed_bfloat16". The training step takes `pooling="reshape"`: the same function, with a gradient that is
-    deterministic under XLA; "layer" keeps to standard layers, for export. Weights fit both.
-    An image that a pool would shrink to nothing isn't pooled again, so small sizes work too.
+    `dtype` is a Keras policy, for instance "mixed_bfloat16". The training step takes `pooling="reshape"`: the same
+    function, with a gradient that is deterministic under XLA; "layer" keeps to standard layers, for export. Weights fit
+    both. An image that a pool would shrink to nothing isn't pooled again, so small sizes work too.
     """
     if arch not in BLOCKS:
         raise TrainError(f"--arch {arch}: expected one of {', '.join(BLOCKS)}")
