@@ -25,14 +25,14 @@ class TrainConfig:
     head: str = "pool"
     dense_width: int = DENSE_WIDTH
     batch_norm: bool = True
-    dropout: float = 0.5
+    dropout: float = 0.2
     split: str = "train"
     eval_split: str | None = None
     epochs: int = 20
     steps: int | None = None
     """Overrides epochs."""
     global_batch: int = 256
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     schedule: str = "cosine"
     warmup_steps: int | None = None
     """None is a twentieth of the run, 1,000 at most."""

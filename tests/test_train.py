@@ -69,7 +69,7 @@ def test_a_run_leaves_what_it_promises(undisturbed: dict[str, Path]) -> None:
 
     run = undisturbed["memory"]
     config = json.loads((run / "config.json").read_text("utf-8"))
-    expected = {"format": 1, "arch": "vgg11", "width": 0.0625, "dense_width": 16, "batch_norm": True, "dropout": 0.5}
+    expected = {"format": 1, "arch": "vgg11", "width": 0.0625, "dense_width": 16, "batch_norm": True, "dropout": 0.2}
     assert expected.items() <= config.items()
     assert (config["image_size"], config["channels"], config["num_classes"]) == (16, 1, 10)
     assert config["preprocess"]["image_size"] == 16
@@ -156,7 +156,7 @@ def test_a_model_folder_of_another_configuration(undisturbed: dict[str, Path], t
     status, _, message = train(*RUN, here, "--input=memory", "--learning_rate=0.5", "--width=0.125")
     assert status == 2
     assert "--width was 0.0625, is 0.125" in message
-    assert "--learning_rate was 0.001, is 0.5" in message
+    assert "--learning_rate was 0.002, is 0.5" in message
     assert len(message.splitlines()) == 1
     other = write_dataset(tmp_path / "other", {"train": 200, "validation": 21}, characters=tuple("甲乙丙丁"))
     status, _, message = train(*RUN, here, "--input=memory", data=other)
