@@ -14,7 +14,7 @@ from pipeline.preprocess import PreprocessConfig
 from schemas.classes import ClassList, default_classes
 from schemas.example import FORMAT_VERSION, IMAGE_ENCODINGS, ImageEncoding
 
-LIBRARIES = ("numpy", "opencv-python", "pyarrow", "google-crc32c", "xxhash")
+LIBRARIES = ("numpy", "opencv-python", "pyarrow", "google-crc32c", "xxhash", "deflate")
 """What the bytes pass through; their versions stand on the card."""
 
 
