@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import metadata
 from typing import Any
 
@@ -14,7 +14,7 @@ from pipeline.preprocess import PreprocessConfig
 from schemas.classes import ClassList, default_classes
 from schemas.example import FORMAT_VERSION, IMAGE_ENCODINGS, ImageEncoding
 
-LIBRARIES = ("numpy", "opencv-python", "pyarrow", "google-crc32c", "xxhash")
+LIBRARIES = ("numpy", "opencv-python", "pyarrow", "google-crc32c", "xxhash", "deflate")
 """What the bytes pass through; their versions stand on the card."""
 
 
@@ -59,11 +59,13 @@ class ConvertConfig:
 
 
 def library_versions() -> dict[str, str]:
-    """The installed version of everything the bytes pass through; headless OpenCV is the same code."""
-    versions = {}
-    for library in LIBRARIES:
-        try:
-            versions[library] = metadata.version(library)
-        except metadata.PackageNotFoundError:
-            versions[library] = metadata.version(f"{library}-headless")
-    return versions
+    """The installed version of everything the bytes pass through."""
+    return {library: _installed_version(library) for library in LIBRARIES}
+
+
+@cache  # every chunk's digest asks
+def _installed_version(library: str) -> str:
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return metadata.version(f"{library}-headless")  # OpenCV's, the same code

@@ -104,8 +104,7 @@ def preprocess(bitmap: np.ndarray, config: PreprocessConfig) -> Sample:
     darkest, lightest = darkest_and_lightest(denoised)
     if lightest - darkest < MIN_CONTRAST:
         raise Unusable(BLANK)
-    normal = normalize(denoised, darkest, lightest) if config.normalize == "minmax" else denoised
-    ink = binarize(normal) if config.binarize == "otsu" else invert(normal)
+    ink = to_ink(denoised, darkest, lightest, config)
     if config.crop == "none":
         box = Box(0, 0, ink.shape[1], ink.shape[0])
     else:
@@ -158,6 +157,19 @@ def _stretched_levels(darkest: int, lightest: int) -> np.ndarray:
     return np.clip(stretched, 0, 255).astype(np.uint8)
 
 
+def to_ink(grey: np.ndarray, darkest: int, lightest: int, config: PreprocessConfig) -> np.ndarray:
+    """Normalised, then binarised or inverted: ink 255 on 0."""
+    if config.normalize == "minmax" and config.binarize == "none":
+        return cv2.LUT(grey, _stretched_ink(darkest, lightest))  # both in one pass
+    normal = normalize(grey, darkest, lightest) if config.normalize == "minmax" else grey
+    return binarize(normal) if config.binarize == "otsu" else invert(normal)
+
+
+@cache
+def _stretched_ink(darkest: int, lightest: int) -> np.ndarray:
+    return invert(_stretched_levels(darkest, lightest))
+
+
 def binarize(grey: np.ndarray) -> np.ndarray:
     """Ink (255) where the bitmap is at or below Otsu's threshold, 0 elsewhere."""
     return cv2.threshold(grey, 0, INK, cv2.THRESH_BINARY_INV | cv2.THRESH_OTSU)[1]
@@ -173,8 +185,9 @@ def inner_edges(ink: np.ndarray) -> np.ndarray:
 
     Beyond the border lies ground, so ink that touches it has an edge there too.
     """
-    eroded = cv2.erode(ink, _NEIGHBOURS, borderType=cv2.BORDER_CONSTANT, borderValue=0)
-    return cv2.threshold(cv2.subtract(ink, eroded), EDGE_LEVEL - 1, 255, cv2.THRESH_BINARY)[1]
+    edges = cv2.erode(ink, _NEIGHBOURS, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    cv2.subtract(ink, edges, dst=edges)
+    return cv2.threshold(edges, EDGE_LEVEL - 1, 255, cv2.THRESH_BINARY, dst=edges)[1]
 
 
 _NEIGHBOURS = np.ones((3, 3), np.uint8)

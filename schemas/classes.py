@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib import resources
 
 import numpy as np
@@ -56,11 +56,7 @@ class ClassList:
     @cached_property
     def labels_by_tag_code(self) -> np.ndarray:
         """int16 [65536]: the label of every tag code (the tag bytes read big-endian), OUTSIDE where there is none."""
-        table = np.full(TAG_CODES, OUTSIDE, np.int16)
-        for label, character in enumerate(self.characters):
-            table[int.from_bytes(tag_of(character), "big")] = label
-        table.setflags(write=False)
-        return table
+        return _labels_by_tag_code(self.characters)
 
     @cached_property
     def text(self) -> str:
@@ -71,6 +67,15 @@ class ClassList:
     def digest(self) -> str:
         """SHA-256 of classes.txt, in hex: two data sets with the same digest have the same labels."""
         return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+@lru_cache(maxsize=1)  # a worker unpickles the same list with each piece of work
+def _labels_by_tag_code(characters: tuple[str, ...]) -> np.ndarray:
+    table = np.full(TAG_CODES, OUTSIDE, np.int16)
+    for label, character in enumerate(characters):
+        table[int.from_bytes(tag_of(character), "big")] = label
+    table.setflags(write=False)
+    return table
 
 
 def parse_classes(text: str) -> ClassList:

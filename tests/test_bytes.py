@@ -18,17 +18,23 @@ Run = Callable[..., tuple[int, str, str]]
 SHARDS = ("--num_shards=train=3", "--num_shards=test=2")
 
 GOLDEN = {
-    "article": {
+    "--preset=article": {
         "manifest/test-00000-of-00001.parquet": "7ede7c89d6abb7144896cd6c14621ffa166767dde94b400fa1f6dfe00c883bd0",
         "manifest/train-00000-of-00001.parquet": "ba2311b94ae7a9b8369d5033967781029a0e8f8383768759816296e3042c28c8",
         "test-00000-of-00001.tfrecord": "351c56652e6b7ba48974d6cb20695f6dc562594935cfeeaafa3fcc7a2d2fa976",
         "train-00000-of-00001.tfrecord": "d8ce23732160bfd771c65bfbeff783317d86113a7b57dcbc4613c2c6386bfc71",
     },
-    "best": {
+    "--preset=best": {
         "manifest/test-00000-of-00001.parquet": "435a8f6ec166ff21232de53465201e9e269ea11da237c2f1337f1b340fdaa31f",
         "manifest/train-00000-of-00001.parquet": "ea0a75a1f244deed372167c5c38db79e48e8c13094d9815262ec4e1bfa00daed",
         "test-00000-of-00001.tfrecord": "af0a5c266c4137490a5c7708b082e623375c56ba5fde231e098655ce37084186",
         "train-00000-of-00001.tfrecord": "0630e7a0d924b143c07871e8eed68298d8ae2ff9fe9d48c0fb038d43ca57ccad",
+    },
+    "--image_encoding=png": {
+        "manifest/test-00000-of-00001.parquet": "7f7fe66ff91f7fbaa7d4177977a9a05cc56d8d0f4eadaec6a57e9c4e33a0d7bc",
+        "manifest/train-00000-of-00001.parquet": "a0840d8ced50b4f44523cbf2f846c86c7a38af50cc60345a72c0de25613c6bca",
+        "test-00000-of-00001.tfrecord": "52db33a078a59f2860a263c569f8eb0f88c75d802a9a29eacb425567d071fe14",
+        "train-00000-of-00001.tfrecord": "2bb70acca3a5bf5f0907d16c2dec118b9d973a8521704c982eadc917d5e4a48a",
     },
 }
 
@@ -49,13 +55,13 @@ def reference(archives: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     return digests(folder)
 
 
-@pytest.mark.parametrize("preset", list(GOLDEN))
-def test_golden_digests(archives: Path, tmp_path: Path, convert: Run, preset: str) -> None:
+@pytest.mark.parametrize("flag", list(GOLDEN))
+def test_golden_digests(archives: Path, tmp_path: Path, convert: Run, flag: str) -> None:
     """These change only with FORMAT_VERSION, or with a library named on the card; the CHANGELOG says why."""
     inputs = [f"--input=train={archives}/train", f"--input=test={archives}/test"]
-    status, _, _ = convert(*inputs, f"--preset={preset}", f"--output={tmp_path}/o")
+    status, _, _ = convert(*inputs, flag, f"--output={tmp_path}/o")
     assert status == 0
-    assert digests(tmp_path / "o") == GOLDEN[preset]
+    assert digests(tmp_path / "o") == GOLDEN[flag]
 
 
 def test_the_card_knows_the_digests(archives: Path, tmp_path: Path, convert: Run) -> None:

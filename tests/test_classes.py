@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 
 import pytest
 
@@ -29,6 +30,14 @@ def test_labels_follow_code_order() -> None:
     assert labels[int.from_bytes("硷".encode("gb2312"), "big")] == OUTSIDE
     assert labels[int.from_bytes("碱".encode("gb2312"), "big")] == default_classes().characters.index("碱")
     assert (labels != OUTSIDE).sum() == 3754
+
+
+def test_a_list_that_is_unpickled_again_has_the_same_labels() -> None:
+    pickled, other = pickle.dumps(default_classes()), ClassList(("座", "啊"))
+    labels = pickle.loads(pickled).labels_by_tag_code
+    assert other.labels_by_tag_code[0xB0A1] == 1
+    assert pickle.loads(pickled).labels_by_tag_code.tolist() == labels.tolist()
+    assert labels[0xB0A1] == 0
 
 
 def test_digest_is_that_of_the_file() -> None:

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import struct
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import gnt_files
 import google_crc32c
 import numpy as np
@@ -52,11 +56,54 @@ def test_frames_are_those_of_tensorflows_own_file_writer(tmp_path: Path) -> None
     assert [crc for _, crc in framed] == [google_crc32c.value(payload) for payload in payloads]
 
 
-@pytest.mark.parametrize("size", [8, 64, 96])
-def test_png_is_lossless_in_tensorflows_decoder(size: int) -> None:
-    image = preprocess(gnt_files.strokes(size), PreprocessConfig(image_size=size)).image
-    decoded = tf.io.decode_png(encode_png(image), channels=1).numpy()
+samples = st.tuples(st.integers(0, 1000), st.sampled_from([8, 33, 64, 96])).map(
+    lambda t: preprocess(gnt_files.strokes(t[0]), PreprocessConfig(image_size=t[1])).image
+)
+noise = st.tuples(st.integers(1, 70), st.integers(1, 70), st.integers(0, 2**32 - 1)).map(
+    lambda t: np.random.default_rng(t[2]).integers(0, 256, t[:2], dtype=np.uint8)
+)
+
+
+@given(samples | noise)
+@settings(max_examples=100, deadline=None)
+def test_png_is_lossless_in_opencvs_decoder(image: np.ndarray) -> None:
+    assert np.array_equal(cv2.imdecode(np.frombuffer(encode_png(image), np.uint8), cv2.IMREAD_UNCHANGED), image)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (64, 64), (96, 96), (1024, 1024), (3, 70)])
+def test_png_is_lossless_in_tensorflows_decoder(shape: tuple[int, int]) -> None:
+    image = cv2.resize(gnt_files.strokes(8), shape[::-1])
+    decoded = tf.io.decode_png(encode_png(image)).numpy()
+    assert decoded.shape == (*shape, 1)
     assert np.array_equal(decoded[:, :, 0], image)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_png_of_a_part_of_a_larger_picture(transposed: bool) -> None:
+    part = gnt_files.strokes(5, 90, 70)[10:40, 7:60]
+    image = part.T if transposed else part
+    assert encode_png(image) == encode_png(image.copy())
+
+
+def test_png_is_three_sound_chunks() -> None:
+    image = gnt_files.strokes(3, 40, 30)
+    (_, header), (_, rows), (_, end) = chunks = list(png_chunks(encode_png(image)))
+    assert [kind for kind, _ in chunks] == [b"IHDR", b"IDAT", b"IEND"]
+    assert header == struct.pack(">IIBBBBB", 40, 30, 8, 0, 0, 0, 0)
+    assert zlib.decompress(rows) == b"".join(b"\0" + row.tobytes() for row in image)
+    assert end == b""
+
+
+def png_chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """(kind, data) of each chunk, as the PNG standard has them."""
+    assert png.startswith(b"\x89PNG\r\n\x1a\n")
+    offset = 8
+    while offset < len(png):
+        length, kind = struct.unpack_from(">I4s", png, offset)
+        data = png[offset + 8 : offset + 8 + length]
+        assert struct.unpack_from(">I", png, offset + 8 + length) == (zlib.crc32(kind + data),)
+        yield kind, data
+        offset += 12 + length
 
 
 def test_the_spec_names_every_feature_in_the_order_of_their_bytes() -> None:

@@ -37,6 +37,13 @@ def test_normalize_stretches_to_the_full_range(bitmap: np.ndarray) -> None:
     assert np.array_equal(steps.normalize(bitmap, *steps.darkest_and_lightest(bitmap)), plain_steps.stretch(bitmap))
 
 
+@given(bitmaps.filter(lambda b: b.min() < b.max()))
+@settings(max_examples=50, deadline=None)
+def test_ink_is_the_stretched_bitmap_inverted(bitmap: np.ndarray) -> None:
+    ink = steps.to_ink(bitmap, *steps.darkest_and_lightest(bitmap), PreprocessConfig())
+    assert np.array_equal(ink, 255 - plain_steps.stretch(bitmap))
+
+
 @given(written)
 @settings(max_examples=50, deadline=None)
 def test_binarize_is_otsus_threshold(bitmap: np.ndarray) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import gnt_files
 import google_crc32c
 import numpy as np
@@ -23,11 +24,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import convert, verify
+from pipeline.publish import side_files
 from pipeline.shards import _write_parquet
 from pipeline.verification.card import check_card
 from pipeline.verification.check import check_dataset
 from pipeline.verification.crc import find_changed_byte
 from pipeline.verification.ledger import tally_rows
+from schemas.classes import default_classes
 from schemas.dataset import CARD, Card, DamagedCard, parse_card, read_card
 from schemas.manifest import MANIFEST_SCHEMA
 
@@ -416,6 +419,23 @@ def test_the_archives_agree(intact: Path, intact_png: Path, sources: Path, capsy
         for flags, made in (([], 63), (["--sample=5"], 15), (["--all"], 63)):
             assert verify.main(against(folder, sources, *flags)) == 0
             assert f"{made} records made again from the archives" in capsys.readouterr().out
+
+
+def test_a_data_set_of_format_1_0(
+    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as release:
+        release.setattr("pipeline.encode.encode_png", lambda image: cv2.imencode(".png", image)[1].tobytes())
+        folder = converted(sources, tmp_path / "out", "--image_encoding=png")
+    card = read_card(folder)
+    libraries = {name: version for name, version in card.libraries.items() if name != "deflate"}
+    for name, text in side_files(replace(card, format_version="1.0.0"), default_classes()).items():
+        (folder / name).write_text(text)
+    reseal(folder, lambda card: replace(card, format_version="1.0.0", libraries=libraries))
+    assert verify.main([str(folder)]) == 0
+    capsys.readouterr()
+    assert verify.main(against(folder, sources, "--sample=1")) == 1
+    assert "install the card's release (format 1.0.0) and verify again" in capsys.readouterr().out
 
 
 def test_packed_archives_agree_too(sources: Path, tmp_path: Path) -> None:

@@ -60,13 +60,13 @@ class Recipe:
     preprocess: PreprocessConfig
     image_encoding: ImageEncoding
     sample_fraction: float
-    other_libraries: str
-    """The versions on the card that aren't installed here; empty if all are."""
+    other_versions: str
+    """What the card names that isn't installed here, the release itself among it; empty if all is."""
 
     @property
     def advice(self) -> str:
-        if self.other_libraries:
-            return f"install the card's {self.other_libraries} and verify again, then convert again"
+        if self.other_versions:
+            return f"install the card's {self.other_versions} and verify again, then convert again"
         return "convert again"
 
 

@@ -21,6 +21,7 @@ from pipeline.verification.findings import Finding
 from pipeline.verification.record import COLUMNS, Recipe, check_records
 from schemas.classes import ClassList
 from schemas.dataset import Card, MemberInput
+from schemas.example import FORMAT_VERSION
 
 SLICE_ROWS = 2_000
 """Records that one process makes again before it reports."""
@@ -105,9 +106,9 @@ def _find_members(card: Card, listed: Iterable[Member], report: Report) -> list[
 
 def _recipe(card: Card, classes: ClassList) -> Recipe:
     installed = library_versions()
-    changed = [
-        f"{name} {card.libraries.get(name)}" for name in installed if card.libraries.get(name) != installed[name]
-    ]
+    changed = [f"{name} {found}" for name, found in card.libraries.items() if installed.get(name, found) != found]
+    if card.format_version != FORMAT_VERSION:
+        changed.insert(0, f"release (format {card.format_version})")
     try:
         steps = PreprocessConfig(**card.config["preprocess"])
     except (TypeError, ValueError) as error:
@@ -117,7 +118,7 @@ def _recipe(card: Card, classes: ClassList) -> Recipe:
         preprocess=steps,
         image_encoding="png" if card.image_encoding == "png" else "raw",
         sample_fraction=float(card.config["sample_fraction"]),
-        other_libraries=", ".join(changed),
+        other_versions=", ".join(changed),
     )
 
 
