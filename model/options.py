@@ -120,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     add("width", "scales the convolutions' filters")
     add("head", "after the convolutions: the mean of each map, or the paper's two dense layers", choices=HEADS)
     add("dense_width", "units of --head dense's layers", type=int, default=None, shown=f"{DENSE_WIDTH} times the width")
-    add("batch_norm", "batch normalisation after each convolution; plain deep VGGs don't learn 3,754 characters")
+    add("batch_norm", "batch normalisation after each layer but the last; plain deep VGGs don't learn 3,754 characters")
     add("dropout", "the share of units before the last layer dropped in training")
     add = group("data")
     add("split", "the split to train on", metavar="SPLIT")

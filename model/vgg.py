@@ -70,9 +70,7 @@ def build_vgg(
                 dtype=dtype,
                 name=name,
             )(x)
-            if batch_norm:
-                x = keras.layers.BatchNormalization(momentum=_STATISTICS_MOMENTUM, dtype=dtype, name=f"{name}_norm")(x)
-            x = keras.layers.ReLU(dtype=dtype, name=f"{name}_relu")(x)
+            x = _rectified(x, batch_norm, dtype, name)
         if x.shape[1] >= 2:
             x = _max_pool(x, pooling, dtype, f"block{block}_pool")
     if head == "pool":
@@ -80,20 +78,32 @@ def build_vgg(
         if batch_norm:
             # Means differ little from image to image beside what they have in common. Without this a last layer of
             # thousands of classes sees the common part only, and the loss stays at ln(num_classes) for an epoch.
-            x = keras.layers.BatchNormalization(momentum=_STATISTICS_MOMENTUM, dtype=dtype, name="mean_norm")(x)
+            x = _batch_norm(x, dtype, "mean_norm")
         x = keras.layers.Dropout(dropout, seed=next(keras_seeds), dtype=dtype, name="dropout1")(x)
     else:
         x = keras.layers.Flatten(dtype=dtype, name="flatten")(x)
         for number in (1, 2):
+            name = f"dense{number}"
             x = keras.layers.Dense(
-                dense_width, activation="relu", kernel_initializer=he_normal(), dtype=dtype, name=f"dense{number}"
+                dense_width, use_bias=not batch_norm, kernel_initializer=he_normal(), dtype=dtype, name=name
             )(x)
+            x = _rectified(x, batch_norm, dtype, name)
             x = keras.layers.Dropout(dropout, seed=next(keras_seeds), dtype=dtype, name=f"dropout{number}")(x)
     # The last layer starts small: the loss starts at ln(num_classes), not above it.
     small = keras.initializers.RandomNormal(stddev=0.01, seed=next(keras_seeds))
     x = keras.layers.Dense(num_classes, kernel_initializer=small, dtype=dtype, name="logits")(x)
     logits = keras.layers.Activation("linear", dtype="float32", name="logits_float32")(x)
     return keras.Model(inputs, logits, name=arch)
+
+
+def _rectified(x: Any, batch_norm: bool, dtype: str, name: str) -> Any:
+    if batch_norm:
+        x = _batch_norm(x, dtype, f"{name}_norm")
+    return keras.layers.ReLU(dtype=dtype, name=f"{name}_relu")(x)
+
+
+def _batch_norm(x: Any, dtype: str, name: str) -> Any:
+    return keras.layers.BatchNormalization(momentum=_STATISTICS_MOMENTUM, dtype=dtype, name=name)(x)
 
 
 def _max_pool(x: Any, pooling: Pooling, dtype: str, name: str) -> Any:

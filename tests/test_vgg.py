@@ -39,6 +39,16 @@ def test_the_pooling_head_is_the_normalised_mean_of_each_map_and_one_layer() -> 
     np.testing.assert_allclose(logits, normal @ kernel + bias, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("head", ["pool", "dense"])
+def test_every_weighted_layer_but_the_last_is_normalised(head: str) -> None:
+    model = _narrow("vgg11", 32, head=head)
+    kernels = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D | keras.layers.Dense)]
+    for layer in kernels[:-1]:
+        assert not layer.use_bias
+        (after,) = layer.outbound_nodes
+        assert isinstance(after.operation, keras.layers.BatchNormalization)
+
+
 def test_without_batch_normalisation_the_pooling_head_has_none_either() -> None:
     model = _narrow("vgg11", 32, head="pool", batch_norm=False)
     assert not [layer for layer in model.layers if "norm" in layer.name]
