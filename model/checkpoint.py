@@ -76,8 +76,9 @@ class Checkpoints:
         except (tf.errors.OpError, AssertionError, ValueError) as error:
             first_line = (str(error).splitlines() or [""])[0]
             raise TrainError(
-                f"{path}: the checkpoint can't be read ({first_line}); "
-                f"delete its files and its line in {Path(path).parent / 'checkpoint'} to go on from the one before"
+                f"{path}: the checkpoint can't be read ({first_line}); delete its files and its line in "
+                f"{Path(path).parent / 'checkpoint'} to go on from the one before; if another release began this run, "
+                "name another --model_dir"
             ) from error
         self._saved_step = int(self._progress.step.numpy())
         return True

@@ -45,7 +45,8 @@ class TrainConfig:
     weight_decay: float = 0.05
     augment: str = "light"
     precision: str = "auto"
-    xla: bool = True
+    xla: bool | None = None
+    """None is on where there is a GPU."""
     replicas: int | None = None
     input: str = "auto"
     seed: int = 0
@@ -106,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
             value = getattr(default, name)
             if isinstance(value, bool):
                 options["action"] = argparse.BooleanOptionalAction
-            elif "choices" not in options:
+            elif not options.keys() & {"choices", "action"}:
                 options.setdefault("type", str if value is None else type(value))
                 options.setdefault("metavar", "N" if options["type"] is int else "X")
             shown = value if shown is None else shown
@@ -144,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     add("seed", "of weights, order, dropout and augmentation")
     add = group("machine")
     add("precision", "of the convolutions; auto is 16 bits on GPUs that have it", choices=PRECISIONS)
-    add("xla", "compile the step with XLA")
+    add("xla", "compile the step with XLA", action=argparse.BooleanOptionalAction, shown="where there is a GPU")
     add("replicas", "devices; more than there are GPUs split them", type=int, shown="every visible GPU, or the CPU")
     add("checkpoint_steps", "steps between checkpoints", type=int, shown="every five minutes")
     add("log_steps", "steps between the lines of metrics.jsonl")

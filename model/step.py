@@ -1,7 +1,8 @@
 """The training step and the evaluation of a batch, for any strategy.
 
-Per replica one XLA cluster runs from the uint8 batch to the gradients; the sum over the replicas lies outside it, since
-collectives can't be compiled; a second cluster updates the weights. Several steps run in one call.
+Per replica one XLA cluster, on processors a plain graph, runs from the uint8 batch to the gradients; the sum over the
+replicas lies outside it, since collectives can't be compiled; a second cluster updates the weights. Several steps run
+in one call.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import keras
 import tensorflow as tf
 
 from model.augment import PRESETS, augment
+from model.devices import has_gpu
 from model.options import TrainConfig
 from model.outliers import outlier_count, outliers
 from model.state import TrainState, non_trainable_values, statistics_among
@@ -49,6 +51,11 @@ def resolve_precision(precision: str) -> str:
     ]
     lowest = min(capabilities, default=(0, 0))
     return "bfloat16" if lowest >= (8, 0) else "float16" if lowest >= (7, 0) else "float32"
+
+
+def resolve_xla(xla: bool | None) -> bool:
+    """What None stands for: XLA's convolutions on a processor take up to seven times as long as TensorFlow's own."""
+    return has_gpu() if xla is None else xla
 
 
 def normalize(images: Any) -> Any:
@@ -251,5 +258,5 @@ def smoothed_cross_entropy(logits: Any, labels: Any, smoothing: Any) -> Any:
     return (1 - smoothing) * truth + smoothing * (log_sum - tf.reduce_mean(logits, 1))
 
 
-def compiled(function: Callable[..., Any], xla: bool) -> Callable[..., Any]:
-    return tf.function(function, jit_compile=True if xla else None, autograph=False)
+def compiled(function: Callable[..., Any], xla: bool | None) -> Callable[..., Any]:
+    return tf.function(function, jit_compile=True if resolve_xla(xla) else None, autograph=False)

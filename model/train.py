@@ -36,7 +36,7 @@ def train(config: TrainConfig) -> int:
     from model.loop import Loop, Task, evaluated_split
     from model.progress import Report
     from model.state import TrainState, build_step_model
-    from model.step import policy_of, resolve_precision
+    from model.step import policy_of, resolve_precision, resolve_xla
 
     # Input: which samples, in which order
     folder = Path(config.model_dir)
@@ -49,6 +49,11 @@ def train(config: TrainConfig) -> int:
     replicas = strategy.num_replicas_in_sync
     if config.global_batch % replicas:
         raise TrainError(f"--global_batch {config.global_batch:,}: expected a multiple of the {replicas} replicas")
+    if config.batch_norm and config.global_batch == replicas:
+        raise TrainError(
+            f"--global_batch {config.global_batch:,}: expected 2 samples a replica or more; "
+            "batch normalisation has nothing to learn from one"
+        )
     mode: Any = config.input if earlier is None else earlier["input_mode"]
     source = training_source(
         card, config.data, config.split, mode=mode, global_batch=config.global_batch, seed=config.seed
@@ -79,7 +84,7 @@ def train(config: TrainConfig) -> int:
         f"{config.arch}, {model.count_params():,} parameters, {card.class_count:,} classes; "
         f"{source.records:,} samples of {config.split!r} ({source.mode}), "
         f"{total_steps:,} steps of {config.global_batch:,}; "
-        f"{replicas} × {_device_kind()}, {precision}, {'XLA' if config.xla else 'no XLA'}"
+        f"{replicas} × {_device_kind()}, {precision}, {'XLA' if resolve_xla(config.xla) else 'no XLA'}"
     )
     if resumed:
         report.say(f"resuming at step {int(progress.step.numpy()):,} of {total_steps:,}")

@@ -40,8 +40,10 @@ CONFIG = TrainConfig(
     batch_norm=False,
     dropout=0.0,
     global_batch=BATCH,
+    learning_rate=1e-3,
     augment="none",
     outliers=0.0,
+    xla=True,
 )
 
 

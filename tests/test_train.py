@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 STEPS = 30
 TINY = ["--arch=vgg11", "--width=0.0625", "--dense_width=16", "--global_batch=16", "--log_steps=1"]
 RUN = [*TINY, f"--steps={STEPS}", "--checkpoint_steps=7", "--augment=light"]
-BY_MODE = {"memory": ["--input=memory"], "stream": ["--input=stream", "--no-xla"]}
+BY_MODE = {"memory": ["--input=memory", "--xla"], "stream": ["--input=stream", "--no-xla"]}
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -185,6 +185,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run(train: Run, tmp_path: Path) -
     ("flags", "expected"),
     [
         (["--global_batch=201"], "split 'train' of .* has 200 samples, expected at least one batch"),
+        (["--global_batch=1"], "--global_batch 1: expected 2 samples a replica or more"),
         (["--split=test"], "no split 'test'; it has train, validation"),
         (["--eval_split=test"], "no split 'test'; it has train, validation"),
         (["--dropout=1"], "--dropout 1.0: expected 0 or more, less than 1"),

@@ -48,6 +48,19 @@ def test_every_weighted_layer_but_the_last_is_normalised(head: str) -> None:
         assert isinstance(model.get_layer(f"{layer.name}_norm"), keras.layers.BatchNormalization)
 
 
+def test_the_means_are_normalised_by_their_moving_statistics_outside_training() -> None:
+    model = _narrow("vgg11", 32, head="pool")
+    norm = model.get_layer("mean_norm")
+    rng = np.random.default_rng(0)
+    shift, scale, mean, variance = (rng.uniform(0.5, 1.5, 64).astype(np.float32) for _ in range(4))
+    norm.set_weights([scale, shift, mean, variance])
+    inner = keras.Model(model.inputs[0], [model.get_layer("mean").output, model.output])
+    means, logits = (np.asarray(found) for found in inner(rng.random((3, 32, 32, 1), np.float32), training=False))
+    kernel, bias = model.get_layer("logits").get_weights()
+    normal = (means - mean) / np.sqrt(variance + 1e-3) * scale + shift
+    np.testing.assert_allclose(logits, normal @ kernel + bias, rtol=1e-4, atol=1e-4)
+
+
 def test_without_batch_normalisation_the_pooling_head_has_none_either() -> None:
     model = _narrow("vgg11", 32, head="pool", batch_norm=False)
     assert not [layer for layer in model.layers if "norm" in layer.name]
