@@ -59,6 +59,19 @@ def test_the_card_of_a_conversion_is_valid_and_a_damaged_one_is_not(card: dict[s
         assert faults(spoilt) == [where]
 
 
+@pytest.mark.parametrize(
+    ("version", "missing"),
+    [("1.0.0", []), ("1.0.3", []), ("1.1.0", ["$.libraries"]), ("1.2.0", ["$.libraries"]), ("1.10.0", ["$.libraries"])],
+)
+def test_deflate_is_named_from_format_1_1_on(card: dict[str, Any], version: str, missing: list[str]) -> None:
+    card["format_version"] = version
+    assert faults(card) == []
+    del card["libraries"]["deflate"]
+    assert faults(card) == missing
+    del card["libraries"]["numpy"]
+    assert set(faults(card)) == {"$.libraries"}
+
+
 def test_the_schema_names_the_fields_that_the_code_writes() -> None:
     def names(cls: type) -> set[str]:
         return {field.name for field in dataclasses.fields(cls)}
@@ -86,7 +99,8 @@ def test_the_schemas_choices_are_the_codes() -> None:
     counts = PARTS["counts"]["properties"]
     assert set(counts["dropped"]["propertyNames"]["enum"]) == set(DROP_REASONS)
     assert set(counts["rejected"]["propertyNames"]["enum"]) == set(REJECT_REASONS)
-    assert [*SCHEMA["properties"]["libraries"]["required"], "deflate"] == list(LIBRARIES)  # 1.0 didn't name deflate
+    libraries = SCHEMA["properties"]["libraries"]["required"] + SCHEMA["else"]["properties"]["libraries"]["required"]
+    assert libraries == list(LIBRARIES)
     assert SCHEMA["description"].startswith(f"Format {FORMAT_VERSION.split('.')[0]}.x")
 
 

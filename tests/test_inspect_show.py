@@ -16,7 +16,7 @@ from pipeline.inspect import main
 from pipeline.inspection.blocks import draw
 from pipeline.inspection.steps import Picture, step_pictures
 from pipeline.options import PRESETS
-from pipeline.preprocess import PreprocessConfig, preprocess
+from pipeline.preprocess import PreprocessConfig, binarize, preprocess
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,16 @@ def inspect(capsys: pytest.CaptureFixture[str]) -> Run:
     return run
 
 
-@pytest.mark.parametrize("off", [{}, {"binarize": "none"}, {"crop": "none"}, {"denoise": "none", "normalize": "none"}])
+@pytest.mark.parametrize(
+    "off",
+    [
+        {},
+        {"binarize": "none"},
+        {"crop": "none"},
+        {"denoise": "none", "normalize": "none"},
+        {"normalize": "none", "binarize": "none"},
+    ],
+)
 def test_the_steps_lead_to_the_sample(off: dict[str, Any]) -> None:
     config = PreprocessConfig(**{**PRESETS["article"], **off})
     for seed in range(5):
@@ -49,6 +58,9 @@ def test_the_steps_lead_to_the_sample(off: dict[str, Any]) -> None:
         assert np.array_equal(pictures[0].image, bitmap)
         assert np.array_equal(pictures[-1].image, sample.image)
         assert pictures[-2].image.shape == (sample.crop.height, sample.crop.width)
+        # The ink, which one call makes of the denoised picture, is what its step makes of the normalised one shown.
+        normal = pictures[3].image
+        assert np.array_equal(pictures[4].image, binarize(normal) if config.binarize == "otsu" else 255 - normal)
         if config.denoise == "median":  # the oracle: NumPy's own median
             padded = np.lib.stride_tricks.sliding_window_view(np.pad(bitmap, 1, mode="edge"), (3, 3))
             assert np.array_equal(pictures[2].image, np.median(padded, axis=(2, 3)).astype(np.uint8))

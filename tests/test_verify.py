@@ -32,6 +32,7 @@ from pipeline.verification.crc import find_changed_byte
 from pipeline.verification.ledger import tally_rows
 from schemas.classes import default_classes
 from schemas.dataset import CARD, Card, DamagedCard, parse_card, read_card
+from schemas.example import FORMAT_VERSION
 from schemas.manifest import MANIFEST_SCHEMA
 
 CHARACTERS = "啊阿埃挨哎唉哀皑癌蔼矮艾碍爱隘鞍氨安俺按硷"
@@ -124,6 +125,18 @@ def edit_rows(folder: Path, edit: Edit) -> None:
 
 def first(columns: dict[str, list[object]], status: str) -> int:
     return columns["status"].index(status)
+
+
+def change_picture(folder: Path) -> None:
+    """Resealed, every digest and CRC fits: only the archive knows better."""
+    row, content = kept_rows(folder)[0], bytearray(shard(folder).read_bytes())
+    begin = int(row["shard_offset"]) + 12
+    end = begin - 16 + int(row["shard_bytes"])
+    content[begin + 1000] ^= 0xFF
+    crc = google_crc32c.value(bytes(content[begin:end]))
+    struct.pack_into("<I", content, end, ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+    shard(folder).write_bytes(content)
+    edit_rows(folder, set_at("shard_crc32c", crc))
 
 
 def test_an_intact_set_has_no_findings(intact: Path, intact_png: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -421,21 +434,61 @@ def test_the_archives_agree(intact: Path, intact_png: Path, sources: Path, capsy
             assert f"{made} records made again from the archives" in capsys.readouterr().out
 
 
-def test_a_data_set_of_format_1_0(
-    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with monkeypatch.context() as release:
-        release.setattr("pipeline.encode.encode_png", lambda image: cv2.imencode(".png", image)[1].tobytes())
-        folder = converted(sources, tmp_path / "out", "--image_encoding=png")
+def make_format_1_0(folder: Path) -> None:
+    """The card and the files beside it as format 1.0.0 had them; the shards stay."""
     card = read_card(folder)
     libraries = {name: version for name, version in card.libraries.items() if name != "deflate"}
     for name, text in side_files(replace(card, format_version="1.0.0"), default_classes()).items():
         (folder / name).write_text(text)
     reseal(folder, lambda card: replace(card, format_version="1.0.0", libraries=libraries))
+
+
+def test_a_png_set_of_format_1_0_needs_its_release(
+    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as release:
+        release.setattr("pipeline.encode.encode_png", lambda image: cv2.imencode(".png", image)[1].tobytes())
+        folder = converted(sources, tmp_path / "out", "--image_encoding=png")
+    make_format_1_0(folder)
     assert verify.main([str(folder)]) == 0
     capsys.readouterr()
     assert verify.main(against(folder, sources, "--sample=1")) == 1
     assert "install the card's release (format 1.0.0) and verify again" in capsys.readouterr().out
+
+
+def test_a_raw_set_of_format_1_0_does_not(dataset: Path, sources: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_format_1_0(dataset)
+    assert verify.main(against(dataset, sources, "--all")) == 0
+    change_picture(dataset)
+    reseal(dataset)
+    assert verify.main([str(dataset)]) == 0
+    capsys.readouterr()
+    assert verify.main(against(dataset, sources, "--all")) == 1
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "the archive gives" in line]
+    assert line.endswith(" in the shard; convert again")
+
+
+@pytest.mark.parametrize(
+    ("version", "libraries", "advice"),
+    [
+        (FORMAT_VERSION, {"numpy": "0.9"}, "install the card's numpy 0.9 and verify again, then convert again"),
+        (FORMAT_VERSION, {"abacus": "1.0"}, "convert again"),  # unknown here: nothing is made by it
+        ("1.9.0", {"abacus": "1.0"}, "install the card's release (format 1.9.0) and verify again, then convert again"),
+    ],
+)
+def test_the_advice_names_what_may_make_other_bytes(
+    dataset: Path,
+    sources: Path,
+    version: str,
+    libraries: dict[str, str],
+    advice: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    change_picture(dataset)
+    reseal(dataset, lambda card: replace(card, format_version=version, libraries={**card.libraries, **libraries}))
+    assert verify.main(against(dataset, sources, "--all")) == 1
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "the archive gives" in line]
+    assert line.endswith(f" in the shard; {advice}")
 
 
 def test_packed_archives_agree_too(sources: Path, tmp_path: Path) -> None:
@@ -488,15 +541,7 @@ def test_another_archive_disagrees(
 def test_another_picture_in_the_shard_disagrees(
     dataset: Path, sources: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Every digest and CRC fits: only the archive knows better."""
-    row, content = kept_rows(dataset)[0], bytearray(shard(dataset).read_bytes())
-    begin = int(row["shard_offset"]) + 12
-    end = begin - 16 + int(row["shard_bytes"])
-    content[begin + 1000] ^= 0xFF
-    crc = google_crc32c.value(bytes(content[begin:end]))
-    struct.pack_into("<I", content, end, ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
-    shard(dataset).write_bytes(content)
-    edit_rows(dataset, set_at("shard_crc32c", crc))
+    change_picture(dataset)
     reseal(dataset)
     assert verify.main([str(dataset)]) == 0
     assert verify.main(against(dataset, sources, "--all")) == 1

@@ -38,10 +38,9 @@ def step_pictures(bitmap: np.ndarray, config: PreprocessConfig) -> list[Picture]
         darkest, lightest = steps.darkest_and_lightest(denoised)
         if lightest - darkest < steps.MIN_CONTRAST:
             return pictures
-        normal = show(
-            "normalize", steps.normalize(denoised, darkest, lightest) if config.normalize != "none" else denoised
-        )
-        ink = show("binarize", steps.binarize(normal) if config.binarize == "otsu" else steps.invert(normal))
+        # to_ink normalises by itself, and may do both in one pass: this picture is for the eye alone.
+        show("normalize", steps.normalize(denoised, darkest, lightest) if config.normalize == "minmax" else denoised)
+        ink = show("binarize", steps.to_ink(denoised, darkest, lightest, config))
         sample = steps.preprocess(bitmap, config)
         box = sample.crop
         show("crop", ink[box.y : box.y + box.height, box.x : box.x + box.width])

@@ -61,7 +61,8 @@ class Recipe:
     image_encoding: ImageEncoding
     sample_fraction: float
     other_versions: str
-    """What the card names that isn't installed here, the release itself among it; empty if all is."""
+    """What of the card's may make other bytes than this installation: its release, where its format made others, and
+    the libraries of which this release uses another version; empty if nothing does."""
 
     @property
     def advice(self) -> str:
