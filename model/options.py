@@ -32,7 +32,7 @@ class TrainConfig:
     steps: int | None = None
     """Overrides epochs."""
     global_batch: int = 256
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
     schedule: str = "cosine"
     warmup_steps: int | None = None
     """None is a twentieth of the run, 1,000 at most."""

@@ -156,7 +156,7 @@ def test_a_model_folder_of_another_configuration(undisturbed: dict[str, Path], t
     status, _, message = train(*RUN, here, "--input=memory", "--learning_rate=0.5", "--width=0.125")
     assert status == 2
     assert "--width was 0.0625, is 0.125" in message
-    assert "--learning_rate was 0.002, is 0.5" in message
+    assert "--learning_rate was 0.001, is 0.5" in message
     assert len(message.splitlines()) == 1
     other = write_dataset(tmp_path / "other", {"train": 200, "validation": 21}, characters=tuple("甲乙丙丁"))
     status, _, message = train(*RUN, here, "--input=memory", data=other)
