@@ -9,11 +9,11 @@ on one batch of the data set that is given again and again, sent to the device a
 dropout, no distortions, no outliers, no moving average. 16-bit convolutions where the device has them.
 
 Ours and Keras run with XLA and without; "× Keras, same XLA" is over Keras' row with the same XLA setting. "(default)"
-marks what each does when it isn't told: ours compiles by XLA, Keras does on a GPU only (jit_compile="auto"). Ours makes
-up to half a second's steps in one call, 100 at most, so Keras does, too: all its rows have steps_per_execution, worked
-out from the pace of our row with the same XLA setting in the first round. One step a call, Keras' own default, has no
-row. PyTorch runs a Python loop around a compiled forward and backward pass; on a GPU it copies the batch from pinned
-memory in each step.
+marks what each does when it isn't told: both compile by XLA on a GPU only (Keras by jit_compile="auto"). Ours makes up
+to half a second's steps in one call, 100 at most, so Keras does, too: all its rows have steps_per_execution, worked out
+from the pace of our row with the same XLA setting in the first round. One step a call, Keras' own default, has no row.
+PyTorch runs a Python loop around a compiled forward and backward pass; on a GPU it copies the batch from pinned memory
+in each step.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def _print_table(rows: list[dict[str, Any]], shape: dict[str, Any]) -> None:
     print(f"{'':<28} {'images/s':>10} {'ms/step':>10} {'GFLOP/s':>10} {'of peak':>9} {'× Keras, same XLA':>18}", end="")
     paces = {row["row"]: row["images_per_second"] for row in rows}
     print(f" {'× PyTorch':>10}" if "torch" in paces else "")
-    defaults = ("ours_xla", "keras_xla" if shape["gpu"] else "keras")
+    defaults = ("ours_xla", "keras_xla") if shape["gpu"] else ("ours", "keras")
     for name, pace in paces.items():
         rate = pace * shape["flops"]
         share = f"{rate / shape['peak_tflops'] / 1e12:.1%}" if shape["peak_tflops"] else "unknown"
