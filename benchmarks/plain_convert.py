@@ -42,9 +42,10 @@ def main() -> None:
             ("train", shard, by_shard[shard], config, arguments.output, staging)
             for shard in range(arguments.num_shards)
         ]
-        pool.starmap(write_shard, jobs, chunksize=1)
+        kept = sum(shard.file.records for shard in pool.starmap(write_shard, jobs, chunksize=1))
     clear(staging)
     print(f"{records:,} records")
+    print(f"{kept:,} records kept")
 
 
 if __name__ == "__main__":

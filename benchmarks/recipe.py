@@ -5,8 +5,9 @@
 
 A trial trains with the trainer's own step on a data set's train split and reads its validation split with the moving
 averages. Trials that differ in nothing but the seed share one compiled step. Finished trials are kept in the JSON file
-and not run again; without --data its table is printed. The base is the trainer's defaults, but for a narrow VGG11 and a
-batch of 64. docs/recipe.md says what follows from the figures.
+with their settings and not run again, and all of a file saw as many samples; without --data its table is printed. The
+base is the trainer's defaults, but for a narrow VGG11 and a batch of 64. docs/recipe.md says what follows from the
+figures.
 """
 
 from __future__ import annotations
@@ -141,20 +142,32 @@ def read_split(data: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
 def run_trials(data: Path, names: list[str], seeds: int, samples: int, output: Path) -> None:
     import tensorflow as tf
 
-    train, validation = read_split(data, "train"), read_split(data, "validation")
-    classes = 1 + int(max(train[1].max(), validation[1].max()))
+    from model.examples import open_dataset
+
     rows = json.loads(output.read_text("utf-8")) if output.exists() else []
+    for row in rows:
+        if row.get("samples") != samples:
+            raise SystemExit(
+                f"{output}: expected trials of --samples {samples}, found {row.get('samples', 'none named')}; "
+                "choose another --output"
+            )
+    card, _ = open_dataset(data)
+    train, validation = read_split(data, "train"), read_split(data, "validation")
     done = {(row["variant"], row["seed"]) for row in rows}
     for name in names:
         missing = [seed for seed in range(seeds) if (name, seed) not in done]
         if not missing:
             continue
         config = TrainConfig("", "", **{**BASE, **VARIANTS[name]})
-        trainer = Trainer(config, train[0].shape[1], classes, samples)
+        settings = {
+            name: value for name, value in config.to_dict().items() if name not in ("data", "model_dir", "seed")
+        }
+        trainer = Trainer(config, card.image_size, card.class_count, samples)
         for seed in missing:
-            rows.append({"variant": name, "seed": seed, **trainer.run(train, validation, seed)})
+            found = trainer.run(train, validation, seed)
+            rows.append({"variant": name, "seed": seed, "samples": samples, **found, "settings": settings})
             output.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
-            print(rows[-1], flush=True)
+            print(name, seed, found, flush=True)
         del trainer
         tf.keras.backend.clear_session()
 

@@ -5,8 +5,15 @@
 
 Each row runs in a process of its own; they take turns, round after round, and the medians are shown. All of them train
 VGG19 with batch normalisation and the mean of each map in place of two dense layers, by AdamW with a clipped gradient,
-on one batch that is given again and again: uint8 samples, no distortions, no outliers, no moving average. 16-bit
-convolutions where the device has them.
+on one batch of the data set that is given again and again, sent to the device as uint8 and scaled there: the same
+dropout, no distortions, no outliers, no moving average. 16-bit convolutions where the device has them.
+
+Ours and Keras run with XLA and without; "× Keras, same XLA" is over Keras' row with the same XLA setting. "(default)"
+marks what each does when it isn't told: both compile by XLA on a GPU only (Keras by jit_compile="auto"). Ours makes up
+to half a second's steps in one call, 100 at most, so Keras does, too: all its rows have steps_per_execution, worked out
+from the pace of our row with the same XLA setting in the first round. One step a call, Keras' own default, has no row.
+PyTorch runs a Python loop around a compiled forward and backward pass; on a GPU it copies the batch from pinned memory
+in each step.
 """
 
 from __future__ import annotations
@@ -17,21 +24,22 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from model.benchmark import run_apart
-from model.devices import setup_tensorflow
-from model.flops import peak_tflops, training_flops
 
 _HERE = Path(__file__).parent
 _NAMES = {
     "ours_xla": "our step, XLA",
-    "ours": "our step",
+    "ours": "our step, no XLA",
     "keras_xla": "Keras fit, XLA",
-    "keras": "Keras fit",
+    "keras": "Keras fit, no XLA",
     "torch": "PyTorch, torch.compile",
 }
+_OURS = {"keras_xla": "ours_xla", "keras": "ours"}  # the same XLA setting
+_KERAS = {ours: keras for keras, ours in _OURS.items()} | {keras: keras for keras in _OURS}
 
 
 def main() -> None:
@@ -42,17 +50,30 @@ def main() -> None:
     parser.add_argument("--replica_batch", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=8.0, help="for each row in each round")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--torch", metavar="PYTHON", help="an interpreter that imports torch")
+    parser.add_argument("--torch", metavar="PYTHON", help="an interpreter that imports torch and numpy")
     parser.add_argument("--json", type=Path, metavar="FILE")
     flags = parser.parse_args()
     names = [name for name in _NAMES if name != "torch" or flags.torch]
-    shape = _shape(flags)
     found: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(flags.rounds):
-        for name in names:
-            found[name].append(_images_per_second(name, flags, shape))
+    executions: dict[str, int] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        batch = Path(folder) / "batch.npz"
+        asked = (flags.data, flags.arch, flags.width, flags.replica_batch, batch)
+        shape = json.loads(_last_line([sys.executable, str(_HERE / "step_batch.py"), *map(str, asked)]))
+        shape["seconds"] = flags.seconds
+        for _ in range(flags.rounds):
+            for name in names:
+                if name in _OURS and name not in executions:
+                    executions[name] = _steps_per_call(found[_OURS[name]][0], shape)
+                told = shape | {"batch_file": str(batch), "xla": name.endswith("_xla")}
+                found[name].append(_images_per_second(name, flags, told, executions.get(name)))
     rows = [
-        {"row": name, "images_per_second": statistics.median(paces), "all": [round(pace, 2) for pace in paces]}
+        {
+            "row": name,
+            "images_per_second": statistics.median(paces),
+            "all": [round(pace, 2) for pace in paces],
+            "steps_per_execution": executions.get(name),
+        }
         for name, paces in found.items()
     ]
     _print_table(rows, shape)
@@ -60,58 +81,57 @@ def main() -> None:
         flags.json.write_text(json.dumps({"shape": shape, "rows": rows}, indent=1) + "\n", "utf-8")
 
 
-def _shape(flags: argparse.Namespace) -> dict[str, Any]:
-    """What every row is told, and what an image costs on this device."""
-    setup_tensorflow()
-    from model.examples import open_dataset
-    from model.step import policy_of, resolve_precision
-    from model.timing import machine
-    from model.vgg import build_vgg
-
-    card, _ = open_dataset(flags.data)
-    precision = resolve_precision("auto")
-    model = build_vgg(flags.arch, card.image_size, 1, card.class_count, width=flags.width, head="pool")
-    gpus = machine()["gpus"]
-    return {
-        "arch": flags.arch, "width": flags.width, "batch": flags.replica_batch, "seconds": flags.seconds,
-        "image_size": card.image_size, "classes": card.class_count, "precision": precision,
-        "policy": policy_of(precision), "flops": training_flops(model), "gpu": gpus[0] if gpus else None,
-        "peak_tflops": peak_tflops(gpus[0], precision) if gpus else None,
-    }  # fmt: skip
-
-
-def _images_per_second(name: str, flags: argparse.Namespace, shape: dict[str, Any]) -> float:
-    if name.startswith("ours"):
+def _images_per_second(name: str, flags: argparse.Namespace, told: dict[str, Any], execution: int | None) -> float:
+    if name in _OURS.values():
         config = {
             "data": str(flags.data), "model_dir": "", "arch": flags.arch, "width": flags.width, "head": "pool",
-            "global_batch": flags.replica_batch, "replicas": 1, "augment": "none", "outliers": 0.0, "ema": 0.0,
-            "label_smoothing": 0.0, "schedule": "constant", "precision": shape["precision"], "xla": name == "ours_xla",
+            "dropout": told["dropout"], "global_batch": flags.replica_batch, "replicas": 1, "augment": "none",
+            "outliers": 0.0, "ema": 0.0, "label_smoothing": 0.0, "schedule": "constant",
+            "precision": told["precision"], "xla": told["xla"],
         }  # fmt: skip
         result = run_apart({"stages": ["step"], "seconds": flags.seconds, "config": config})
         return float(result["rows"][0]["images_per_second"])
     if name == "torch":
-        command = [flags.torch, str(_HERE / "step_torch.py"), json.dumps(shape)]
-    else:
-        command = [sys.executable, str(_HERE / "step_keras.py"), json.dumps(shape | {"xla": name == "keras_xla"})]
+        return float(_last_line([flags.torch, str(_HERE / "step_torch.py"), json.dumps(told)]))
+    told = told | {"steps_per_execution": execution}
+    return float(_last_line([sys.executable, str(_HERE / "step_keras.py"), json.dumps(told)]))
+
+
+def _steps_per_call(pace: float, shape: dict[str, Any]) -> int:
+    """As many as model.timing's step and the trainer's loop make in one call: half a second's, 100 at most."""
+    return max(1, min(100, round(min(0.5, shape["seconds"] / 5) * pace / shape["batch"])))
+
+
+def _last_line(command: list[str]) -> str:
+    """What the command prints last. Ends this one if it fails."""
     environment = os.environ | {"PYTHONPATH": str(_HERE.parent)}
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
-    return float(done.stdout.splitlines()[-1])
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        raise SystemExit(f"{Path(command[1]).name}: {reason}")
+    return done.stdout.splitlines()[-1]
 
 
 def _print_table(rows: list[dict[str, Any]], shape: dict[str, Any]) -> None:
     device = shape["gpu"] or f"{os.cpu_count()} CPU cores"
     print(f"{shape['arch']} × {shape['width']}, batch {shape['batch']}, {shape['classes']:,} classes, ", end="")
     print(f"{shape['precision']}, {shape['flops'] / 1e9:.2f} GFLOP an image; {device}")
-    print(f"{'':<24} {'images/s':>10} {'ms/step':>10} {'GFLOP/s':>10} {'of peak':>9} {'× Keras fit':>12}")
-    keras = next(row["images_per_second"] for row in rows if row["row"] == "keras")
-    for row in rows:
-        pace = row["images_per_second"]
+    print(f"{'':<28} {'images/s':>10} {'ms/step':>10} {'GFLOP/s':>10} {'of peak':>9} {'× Keras, same XLA':>18}", end="")
+    paces = {row["row"]: row["images_per_second"] for row in rows}
+    print(f" {'× PyTorch':>10}" if "torch" in paces else "")
+    defaults = ("ours_xla", "keras_xla") if shape["gpu"] else ("ours", "keras")
+    for name, pace in paces.items():
         rate = pace * shape["flops"]
         share = f"{rate / shape['peak_tflops'] / 1e12:.1%}" if shape["peak_tflops"] else "unknown"
+        title = _NAMES[name] + (" (default)" if name in defaults else "")
+        keras = f"{pace / paces[_KERAS[name]]:.2f}" if name in _KERAS else ""
+        torch = f" {pace / paces['torch']:>10.2f}" if "torch" in paces else ""
         print(
-            f"{_NAMES[row['row']]:<24} {pace:>10,.1f} {1e3 * shape['batch'] / pace:>10,.1f} {rate / 1e9:>10,.1f}"
-            f" {share:>9} {pace / keras:>12.2f}"
+            f"{title:<28} {pace:>10,.1f} {1e3 * shape['batch'] / pace:>10,.1f} {rate / 1e9:>10,.1f} {share:>9}"
+            f" {keras:>18}{torch}"
         )
+    executed = {row["row"]: row["steps_per_execution"] for row in rows}
+    print(f"Keras' steps_per_execution: {executed['keras_xla']} with XLA, {executed['keras']} without")
 
 
 if __name__ == "__main__":
