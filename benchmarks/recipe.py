@@ -6,7 +6,7 @@
 A trial trains with the trainer's own step on a data set's train split and reads its validation split with the moving
 averages. Trials that differ in nothing but the seed share one compiled step. Finished trials are kept in the JSON file
 with their settings and not run again, and all of a file saw as many samples; without --data its table is printed. The
-base is the trainer's defaults, but for a narrow VGG11 and a batch of 64. docs/recipe.md says what follows from the
+base is the trainer's defaults, but for a narrow VGG11 and a batch of 64 and twice the rate. docs/recipe.md says what follows from the
 figures.
 """
 
@@ -28,7 +28,9 @@ from model.options import TrainConfig
 CALL_STEPS = 25
 EVALUATION_BATCH = 200
 
-BASE: dict[str, Any] = {"arch": "vgg11", "width": 0.125, "global_batch": 64, "eval_split": "validation"}
+BASE: dict[str, Any] = {
+    "arch": "vgg11", "width": 0.125, "global_batch": 64, "learning_rate": 2e-3, "eval_split": "validation",
+}  # fmt: skip
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "base": {},
