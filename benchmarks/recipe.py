@@ -6,8 +6,8 @@
 A trial trains with the trainer's own step on a data set's train split and reads its validation split with the moving
 averages. Trials that differ in nothing but the seed share one compiled step. Finished trials are kept in the JSON file
 with their settings and not run again, and all of a file saw as many samples; without --data its table is printed. The
-base is the trainer's defaults, but for a narrow VGG11 and a batch of 64 and twice the rate. docs/recipe.md says what follows from the
-figures.
+base is the trainer's defaults, but for a narrow VGG11, a batch of 64 and twice the rate. What follows from the figures
+stands in docs/recipe.md.
 """
 
 from __future__ import annotations
