@@ -6,9 +6,9 @@
 
 The sides run as whole processes, in turn, several times; the ratios are those of their medians. The input is what
 pipeline.sample draws for 12 writers, under as many names as it takes: the pixels repeat, the work doesn't. In every run
-the plain script must keep as many records as ours; what a peer (benchmarks/converters.py) loses stands in its row. TFDS
-runs in this environment, whose Beam it shares; the others in VENV, which is made from benchmarks/peers/convert.txt where
-it isn't there yet.
+the plain script must keep as many records as ours; what a peer (benchmarks/converters.py) loses stands in its row.
+TFDS runs in this environment, whose Beam it shares; the others in VENV, which is made from benchmarks/peers/convert.txt
+where it isn't there yet.
 """
 
 from __future__ import annotations
