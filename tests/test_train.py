@@ -143,7 +143,7 @@ def test_a_killed_run_ends_bit_for_bit_like_an_undisturbed_one(
 def test_a_finished_run_stays_as_it_is(undisturbed: dict[str, Path], train: Run) -> None:
     run = undisturbed["memory"]
     before = {path: path.stat().st_mtime_ns for path in run.glob("*.*") if path.is_file()}
-    status, printed, _ = train(*RUN, f"--model_dir={run}", "--input=memory")
+    status, printed, _ = train(*RUN, *BY_MODE["memory"], f"--model_dir={run}")
     assert status == 0
     assert "this run of 30 steps is finished" in printed
     after = {path: path.stat().st_mtime_ns for path in run.glob("*.*") if path.is_file()}
@@ -153,17 +153,17 @@ def test_a_finished_run_stays_as_it_is(undisturbed: dict[str, Path], train: Run)
 @pytest.mark.slow
 def test_a_model_folder_of_another_configuration(undisturbed: dict[str, Path], train: Run, tmp_path: Path) -> None:
     here = f"--model_dir={undisturbed['memory']}"
-    status, _, message = train(*RUN, here, "--input=memory", "--learning_rate=0.5", "--width=0.125")
+    status, _, message = train(*RUN, *BY_MODE["memory"], here, "--learning_rate=0.5", "--width=0.125")
     assert status == 2
     assert "--width was 0.0625, is 0.125" in message
     assert "--learning_rate was 0.001, is 0.5" in message
     assert len(message.splitlines()) == 1
     other = write_dataset(tmp_path / "other", {"train": 200, "validation": 21}, characters=tuple("甲乙丙丁"))
-    status, _, message = train(*RUN, here, "--input=memory", data=other)
+    status, _, message = train(*RUN, *BY_MODE["memory"], here, data=other)
     assert status == 2
     assert "was trained on 10 classes, the data set's list of 4 is another one" in message
     fewer = write_dataset(tmp_path / "fewer", {"train": 199, "validation": 21})
-    status, _, message = train(*RUN, here, "--input=memory", data=fewer)
+    status, _, message = train(*RUN, *BY_MODE["memory"], here, data=fewer)
     assert status == 2
     assert "holds a run on another data set" in message
 
