@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-import cv2
 import numpy as np
 import pyarrow as pa
 import xxhash
@@ -15,14 +14,27 @@ from pipeline import gnt, staging, storage
 from pipeline.chunks import Chunk, read_chunk
 from pipeline.config import ConvertConfig
 from pipeline.encode import encode_example, frame_example, image_encoder
-from pipeline.preprocess import PAPER, Box, Unusable, pin_opencv, preprocess
+from pipeline.preprocess import UNUSABLE_REASONS
 from pipeline.staging import ChunkReceipt
 from schemas.classes import OUTSIDE, character_of
 from schemas.example import sample_id_prefix
 from schemas.manifest import DROPPED, KEPT, NOT_SAMPLED, OUTSIDE_CLASS_SET, REJECTED
 
-GROUP_RECORDS = 4096
-"""Records held in memory as samples at once."""
+_GROUP_RECORDS, _GROUP_BYTES = 4096, 64 << 20  # 64 MiB: most samples held in memory at once
+_BLOCK_BYTES = 256 << 10  # 256 KiB of samples at a time, with as much of bitmaps, stay in a core's cache
+
+_OUTCOMES = (
+    (KEPT, None),
+    *((REJECTED, reason) for reason in (*UNUSABLE_REASONS, *gnt.FAULTS[1:])),
+    (DROPPED, OUTSIDE_CLASS_SET),
+    (DROPPED, NOT_SAMPLED),
+)
+"""What becomes of a record: its status and the reason. The first ones are the outcomes of pipeline.kernels."""
+_KEPT, _OUTSIDE, _NOT_SAMPLED = 0, len(_OUTCOMES) - 2, len(_OUTCOMES) - 1
+_OF_FAULT = {gnt.SOUND: _KEPT, **{fault: _OUTCOMES.index((REJECTED, fault)) for fault in gnt.FAULTS[1:]}}
+_STATUSES = pa.array([status for status, _ in _OUTCOMES], pa.string())
+_REASONS = pa.array([reason for _, reason in _OUTCOMES], pa.string())
+_CROP_COLUMNS = ("crop_x", "crop_y", "crop_width", "crop_height")
 
 
 def convert_chunk(chunk: Chunk, config: ConvertConfig, staging_folder: str) -> ChunkReceipt:
@@ -35,7 +47,6 @@ def convert_chunk(chunk: Chunk, config: ConvertConfig, staging_folder: str) -> C
 
 
 def _stage(chunk: Chunk, config: ConvertConfig, path: str) -> ChunkReceipt:
-    pin_opencv()
     data = read_chunk(chunk)
     records, batches = staging.write_staged_chunk(
         path, convert_records(data, chunk, config), config.num_shards[chunk.member.split]
@@ -56,14 +67,15 @@ def _stage(chunk: Chunk, config: ConvertConfig, path: str) -> ChunkReceipt:
 
 
 def convert_records(data: bytes, chunk: Chunk, config: ConvertConfig) -> Iterator[pa.Table]:
-    """Tables of STAGED_SCHEMA, at most GROUP_RECORDS rows each, a row for every record in `data`."""
+    """Tables of STAGED_SCHEMA, a row for every record in `data`: a few thousand each, in the order of their shards."""
     records = gnt.walk(data, last=True)
-    for begin in range(0, len(records), GROUP_RECORDS):
-        yield _Group(data, chunk, config, records, begin, min(begin + GROUP_RECORDS, len(records))).table()
+    step = min(_GROUP_RECORDS, max(1, _GROUP_BYTES // config.preprocess.image_size**2))
+    for begin in range(0, len(records), step):
+        yield _Group(data, chunk, config, records, begin, min(begin + step, len(records))).table()
 
 
 class _Group:
-    """The columns of a few thousand records while they are filled, a list or an array each."""
+    """The columns of a few thousand records while they are filled, an array or a list each."""
 
     def __init__(
         self, data: bytes, chunk: Chunk, config: ConvertConfig, records: gnt.Records, begin: int, end: int
@@ -71,28 +83,31 @@ class _Group:
         self.chunk = chunk
         self.config = config
         self.data = memoryview(data)
-        self.pixels = np.frombuffer(data, np.uint8)
-        part = slice(begin, end)
+        member, self.count = chunk.member, end - begin
+        prefix = sample_id_prefix(member.split, member.name)
+        index = np.arange(begin, end) + chunk.first_record
+        sample_ids = [f"{prefix}{number}".encode() for number in index.tolist()]
+        key = np.frombuffer(b"".join([_key(sample_id) for sample_id in sample_ids]), ">u8").astype(np.uint64)
+        # By shard from the start: sorted afterwards, every frame would be copied once more.
+        order = np.argsort(staging.shard_of(key, config.num_shards[member.split]), kind="stable")
+        self.sample_ids = [sample_ids[i] for i in order.tolist()]
+        self.record_index, self.key = index[order], key[order]
+        part = begin + order
         self.offset, self.size = records.offset[part], records.size[part]
         self.tag_code, self.width, self.height = records.tag_code[part], records.width[part], records.height[part]
-        self.fault = records.fault[part]
-        self.count = end - begin
-        self.record_index = np.arange(begin, end) + chunk.first_record
         self.label = np.where(self.tag_code < 0, OUTSIDE, config.classes.labels_by_tag_code[self.tag_code])
+        self.outcome = np.array([_OF_FAULT[records.fault[i]] for i in part.tolist()], np.int8)
+        """Index into _OUTCOMES."""
 
     def table(self) -> pa.Table:
         member = self.chunk.member
-        prefix = sample_id_prefix(member.split, member.name)
-        sample_ids = [f"{prefix}{index}" for index in self.record_index.tolist()]
-        encoded_ids = [sample_id.encode() for sample_id in sample_ids]
-        keys = np.frombuffer(b"".join([_key(sample_id) for sample_id in encoded_ids]), ">u8").astype(np.uint64)
-        self._convert(encoded_ids)
-        has_header = self.tag_code >= 0
+        self._convert()
+        has_header, kept = self.tag_code >= 0, self.outcome == _KEPT
         columns: dict[str, Any] = {
-            "sample_id": pa.array(sample_ids, pa.string()),
+            "sample_id": pa.array(self.sample_ids, pa.string()),
             "split": _repeated(member.split, self.count),
-            "status": pa.array(self.status, pa.string()),
-            "reason": pa.array(self.reason, pa.string()),
+            "status": _STATUSES.take(pa.array(self.outcome)),
+            "reason": _REASONS.take(pa.array(self.outcome)),
             "label": _masked(self.label, self.label != OUTSIDE, pa.int16()),
             **self._tag_columns(),
             "writer": _repeated(member.writer, self.count),
@@ -103,62 +118,66 @@ class _Group:
             "source_bytes": pa.array(self.size, pa.uint64()),
             "width": _masked(self.width, has_header, pa.uint16()),
             "height": _masked(self.height, has_header, pa.uint16()),
-            "ink_fraction": pa.array(self.ink_fraction, pa.float32()),
-            **self._crop_columns(),
-            "bitmap_digest": pa.array(self.bitmap_digest, pa.uint64()),
-            staging.KEY: pa.array(keys, pa.uint64()),
+            "ink_fraction": _masked(self.ink_fraction, self.sound, pa.float32()),
+            **{name: _masked(self.crop[:, i], kept, pa.uint16()) for i, name in enumerate(_CROP_COLUMNS)},
+            "bitmap_digest": _masked(self.bitmap_digest, self.sound, pa.uint64()),
+            staging.KEY: pa.array(self.key, pa.uint64()),
             staging.FRAME: _binary(self.frames, self.frame_bytes),
-            staging.CRC: pa.array(self.crc, pa.uint32()),
+            staging.CRC: _masked(self.crc, kept, pa.uint32()),
         }
         return pa.table(columns, staging.STAGED_SCHEMA)
 
-    def _convert(self, sample_ids: list[bytes]) -> None:
-        """The per-record path: every record gets a status, and each kept one its frame."""
-        config, count = self.config, self.count
-        encode_image: Callable[[np.ndarray], bytes] = image_encoder(config.image_encoding)
-        steps = config.preprocess
-        sampled = _Sampler(config.sample_fraction)
-        self.status = [REJECTED] * count
-        self.reason: list[str | None] = list(self.fault)
-        self.ink_fraction: list[float | None] = [None] * count
-        self.bitmap_digest: list[int | None] = [None] * count
-        self.crop: list[Box | None] = [None] * count
-        self.crc: list[int | None] = [None] * count
+    def _convert(self) -> None:
+        """Every record gets its outcome, and each kept one its frame."""
+        self.sound = self.outcome == _KEPT
+        self.outcome[self.sound & (self.label == OUTSIDE)] = _OUTSIDE
+        self._drop_what_is_not_sampled()
+        self.ink_fraction = np.zeros(self.count, np.float32)
+        self.bitmap_digest = np.zeros(self.count, np.uint64)
+        self.crop = np.zeros((self.count, len(_CROP_COLUMNS)), np.uint16)
+        self.crc = np.zeros(self.count, np.uint32)
+        self.frame_bytes = np.zeros(self.count, np.int64)
         self.frames = bytearray()
-        self.frame_bytes = [0] * count
-        pixels, status, reason = self.pixels, self.status, self.reason
-        rows = zip(
-            range(count),
-            self.fault,
-            self.offset.tolist(),
-            self.width.tolist(),
-            self.height.tolist(),
-            self.label.tolist(),
-            strict=True,
-        )
-        for i, fault, offset, width, height, label in rows:
-            if fault:
-                continue
-            first_pixel = offset + gnt.HEADER_BYTES
-            # The digest covers width and height, which stand right before the pixels.
-            self.bitmap_digest[i] = xxhash.xxh3_64_intdigest(self.data[first_pixel - 4 : first_pixel + width * height])
-            bitmap = pixels[first_pixel : first_pixel + width * height].reshape(height, width)
-            self.ink_fraction[i] = cv2.countNonZero(cv2.bitwise_not(bitmap)) / (width * height)
-            if label == OUTSIDE:
-                status[i], reason[i] = DROPPED, OUTSIDE_CLASS_SET
-                continue
-            if not sampled(sample_ids[i]):
-                status[i], reason[i] = DROPPED, NOT_SAMPLED
-                continue
-            try:
-                image, self.crop[i] = preprocess(bitmap, steps)
-            except Unusable as unusable:
-                reason[i] = unusable.reason
-                continue
-            frame, self.crc[i] = frame_example(encode_example(encode_image(image), label, sample_ids[i]))
-            self.frames += frame
-            self.frame_bytes[i] = len(frame)
-            status[i], reason[i] = KEPT, None
+        step = max(1, _BLOCK_BYTES // self.config.preprocess.image_size**2)
+        rows = np.flatnonzero(self.sound)
+        for begin in range(0, len(rows), step):
+            self._convert_block(rows[begin : begin + step])
+
+    def _drop_what_is_not_sampled(self) -> None:
+        """Whether --sample_fraction keeps a record: by hash, so the same ones every time."""
+        if self.config.sample_fraction == 1:
+            return
+        limit = int(self.config.sample_fraction * 2**64)
+        for row in np.flatnonzero(self.outcome == _KEPT).tolist():
+            # Another hash than the key's: a part chosen by key would be the first shards, not a part of each.
+            digest = hashlib.blake2b(self.sample_ids[row], digest_size=8, person=b"sample").digest()
+            if int.from_bytes(digest, "big") >= limit:
+                self.outcome[row] = _NOT_SAMPLED
+
+    def _convert_block(self, rows: np.ndarray) -> None:
+        """As many records as a core's cache holds, so that each of their bytes comes from memory once."""
+        from pipeline.kernels import count_ink, preprocess_records  # imported by who converts, not by who starts it
+
+        octets = np.frombuffer(self.data, np.uint8)
+        first_pixel = self.offset[rows] + gnt.HEADER_BYTES
+        pixels = self.width[rows].astype(np.int64) * self.height[rows]
+        self.ink_fraction[rows] = count_ink(octets, first_pixel, pixels) / pixels
+        # The digest covers width and height, which stand right before the pixels.
+        bounds = zip((first_pixel - 4).tolist(), (first_pixel + pixels).tolist(), strict=True)
+        self.bitmap_digest[rows] = [xxhash.xxh3_64_intdigest(self.data[begin:end]) for begin, end in bounds]
+
+        wanted = self.outcome[rows] == _KEPT
+        rows, first_pixel = rows[wanted], first_pixel[wanted]
+        samples = preprocess_records(octets, first_pixel, self.width[rows], self.height[rows], self.config.preprocess)
+        self.outcome[rows], self.crop[rows] = samples.outcome, samples.crop
+        encode_image = image_encoder(self.config.image_encoding)
+        labels = self.label[rows].tolist()
+        for row, label, image, outcome in zip(rows.tolist(), labels, samples.image, samples.outcome, strict=True):
+            if outcome == _KEPT:
+                example = encode_example(encode_image(image), label, self.sample_ids[row])
+                frame, self.crc[row] = frame_example(example)
+                self.frames += frame
+                self.frame_bytes[row] = len(frame)
 
     def _tag_columns(self) -> dict[str, pa.Array]:
         """The tag in hex and its character; a member has few distinct tags, so each is looked up once."""
@@ -168,27 +187,6 @@ class _Group:
         characters = pa.array([tag and character_of(tag) for tag in tags], pa.string())
         where = pa.array(positions)
         return {"char": characters.take(where), "tag": hexes.take(where)}
-
-    def _crop_columns(self) -> dict[str, pa.Array]:
-        found = np.array([box is not None for box in self.crop], bool)
-        boxes = np.array([box or (0, 0, 0, 0) for box in self.crop], np.uint16).reshape(self.count, 4)
-        names = ("crop_x", "crop_y", "crop_width", "crop_height")
-        return {name: _masked(boxes[:, i], found, pa.uint16()) for i, name in enumerate(names)}
-
-
-class _Sampler:
-    """Whether --sample_fraction keeps a record: by hash, so the same ones every time."""
-
-    def __init__(self, fraction: float) -> None:
-        self.everything = fraction == 1
-        self.limit = int(fraction * 2**64)
-
-    def __call__(self, sample_id: bytes) -> bool:
-        if self.everything:
-            return True
-        # Another hash than the key's: a part chosen by key would be the first shards, not a part of each.
-        digest = hashlib.blake2b(sample_id, digest_size=8, person=b"sample").digest()
-        return int.from_bytes(digest, "big") < self.limit
 
 
 def _key(sample_id: bytes) -> bytes:
@@ -204,10 +202,7 @@ def _masked(values: np.ndarray, valid: np.ndarray, dtype: pa.DataType) -> pa.Arr
     return pa.array(np.where(valid, values, 0), dtype, mask=~valid)
 
 
-def _binary(joined: bytearray, lengths: list[int]) -> pa.Array:
+def _binary(joined: bytearray, lengths: np.ndarray) -> pa.Array:
     """large_binary of the values that stand one behind the other in `joined`, without a copy."""
-    offsets = np.cumsum([0, *lengths], dtype=np.int64)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     return pa.Array.from_buffers(pa.large_binary(), len(lengths), [None, pa.py_buffer(offsets), pa.py_buffer(joined)])
-
-
-assert PAPER == 255  # ink_fraction counts the pixels whose complement isn't 0

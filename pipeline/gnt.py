@@ -26,7 +26,8 @@ LOOKAHEAD_BYTES = MAX_DAMAGE_BYTES + CHAIN_LENGTH * MAX_RECORD_BYTES + HEADER_BY
 """How far behind its beginning a record's end is decided."""
 
 SOUND = ""
-_FAULTS = (SOUND, EMPTY_BITMAP, HEADER_MISMATCH, OVERSIZED, TRUNCATED)
+FAULTS = (SOUND, EMPTY_BITMAP, HEADER_MISMATCH, OVERSIZED, TRUNCATED)
+"""What a record's fault can be."""
 _HEADER = struct.Struct("<IHHH")
 _FIRST_SCAN_BYTES, _MOST_SCAN_BYTES = 1 << 10, 256 << 10  # the stretches searched for a header, each twice the last
 
@@ -75,7 +76,7 @@ def walk(data: bytes | memoryview, *, stop: int | None = None, last: bool = True
             size, _, width, height = unpack(data, offset)
             if size == HEADER_BYTES + width * height and size <= MAX_RECORD_BYTES and offset + size <= end:
                 if size == HEADER_BYTES:
-                    faults[-1] = _FAULTS.index(EMPTY_BITMAP)
+                    faults[-1] = FAULTS.index(EMPTY_BITMAP)
                 offset += size
                 continue
         follows_sound = len(begins) > 1 and not faults[-2]
@@ -84,9 +85,9 @@ def walk(data: bytes | memoryview, *, stop: int | None = None, last: bool = True
             # The record before lost some of its bytes, and its header reaches into the next one.
             begins.pop()
             faults.pop()
-            faults[-1] = _FAULTS.index(TRUNCATED)
+            faults[-1] = FAULTS.index(TRUNCATED)
         else:
-            faults[-1] = _FAULTS.index(_fault(data, offset))
+            faults[-1] = FAULTS.index(_fault(data, offset))
         offset = beginning
     return _records(data, begins, offset, faults)
 
@@ -124,7 +125,7 @@ def _records(data: bytes | memoryview, begins: array[int], end: int, faults: arr
         value[: len(whole)] |= octets[whole + low]
         return value
 
-    reasons = [_FAULTS[fault] for fault in faults]
+    reasons = [FAULTS[fault] for fault in faults]
     return Records(offset, size, tag_code=field(4, 5), width=field(7, 6), height=field(9, 8), fault=reasons)
 
 

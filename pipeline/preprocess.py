@@ -1,8 +1,8 @@
 """The six steps from a bitmap to a sample: grey → denoise → normalise → binarise → edge-detect crop → resize.
 
-Each step is a pure function on uint8. Prediction on a person's own picture runs the very function that made the
-training set: `preprocess`. Only operations that are exact in integers are used, so a sample doesn't depend on the
-processor it was made on.
+Each step is a pure function on uint8. `preprocess` is what prediction runs on a person's own picture; a conversion runs
+the same steps compiled, pipeline.kernels, and the tests hold one to the other byte for byte. Only operations that are
+exact in integers are used, so a sample doesn't depend on the processor it was made on.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ PAPER = 255
 INK = 255
 """The grey level of full ink in a sample; its ground is 0. In a bitmap paper is 255 and ink is dark."""
 
+UNUSABLE_REASONS = (BLANK, LARGER_THAN_IMAGE)
+"""Why a bitmap that can be read gives no sample."""
+
 MIN_CONTRAST = 16  # grey levels between the darkest and the lightest pixel; below that there is nothing to see
 EDGE_LEVEL = 32  # grey levels between neighbours that make an edge
 MIN_IMAGE_SIZE, MAX_IMAGE_SIZE = 8, 1024
@@ -27,7 +30,7 @@ _MEDIAN_MIN_WIDTH = 66  # OpenCV's vectorised 3 × 3 median starts at one 64-byt
 
 
 class Unusable(Exception):
-    """A bitmap that gives no sample; `reason` is one of the manifest's."""
+    """A bitmap that gives no sample; `reason` is one of UNUSABLE_REASONS."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)

@@ -133,7 +133,10 @@ def read_chunk_receipt(path: str) -> ChunkReceipt | None:
 def write_staged_chunk(
     path: str, tables: Iterable[pa.Table], num_shards: int
 ) -> tuple[int, list[tuple[int, int, int, int]]]:
-    """Writes the tables of STAGED_SCHEMA, each cut by target shard; returns the records and a receipt's batches."""
+    """Writes tables of STAGED_SCHEMA, each in the order of its rows' shards and in one piece, a batch for each shard.
+
+    Returns the number of records, and a receipt's batches.
+    """
     records = 0
     batches: list[tuple[int, int, int, int]] = []
     with (
@@ -177,9 +180,9 @@ def shard_of(keys: np.ndarray, num_shards: int) -> np.ndarray:
 
 def _by_shard(table: pa.Table, num_shards: int) -> Iterator[tuple[int, pa.RecordBatch]]:
     shards = shard_of(table[KEY].to_numpy(), num_shards)
-    order = np.argsort(shards, kind="stable")
-    batch = table.take(order).combine_chunks().to_batches()[0] if table.num_rows else None
-    edges = np.searchsorted(shards[order], np.arange(num_shards + 1))
+    assert np.all(shards[:-1] <= shards[1:]), "rows out of their shards' order"
+    edges = np.searchsorted(shards, np.arange(num_shards + 1))
+    [batch] = table.to_batches() or [None]
     for shard in np.flatnonzero(np.diff(edges)).tolist():
         assert batch is not None
         yield shard, batch.slice(int(edges[shard]), int(edges[shard + 1] - edges[shard]))
