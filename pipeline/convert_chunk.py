@@ -170,14 +170,17 @@ class _Group:
         rows, first_pixel = rows[wanted], first_pixel[wanted]
         samples = preprocess_records(octets, first_pixel, self.width[rows], self.height[rows], self.config.preprocess)
         self.outcome[rows], self.crop[rows] = samples.outcome, samples.crop
+        kept = np.flatnonzero(samples.outcome == _KEPT)
+        rows = rows[kept]
         encode_image = image_encoder(self.config.image_encoding)
-        labels = self.label[rows].tolist()
-        for row, label, image, outcome in zip(rows.tolist(), labels, samples.image, samples.outcome, strict=True):
-            if outcome == _KEPT:
-                example = encode_example(encode_image(image), label, self.sample_ids[row])
-                frame, self.crc[row] = frame_example(example)
-                self.frames += frame
-                self.frame_bytes[row] = len(frame)
+        crcs, lengths = [], []
+        for row, label, i in zip(rows.tolist(), self.label[rows].tolist(), kept.tolist(), strict=True):
+            example = encode_example(encode_image(samples.image[i]), label, self.sample_ids[row])
+            frame, crc = frame_example(example)
+            self.frames += frame
+            lengths.append(len(frame))
+            crcs.append(crc)
+        self.frame_bytes[rows], self.crc[rows] = lengths, crcs
 
     def _tag_columns(self) -> dict[str, pa.Array]:
         """The tag in hex and its character; a member has few distinct tags, so each is looked up once."""

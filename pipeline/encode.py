@@ -42,16 +42,15 @@ def encode_png(image: np.ndarray) -> bytes:
 
 def encode_example(image: bytes, label: int, sample_id: bytes) -> bytes:
     """The serialised tf.train.Example of one sample."""
-    image_head, id_head = _bytes_entry_head(IMAGE, len(image)), _bytes_entry_head(SAMPLE_ID, len(sample_id))
     label_entry = _label_entry(label)
-    size = len(image_head) + len(image) + len(label_entry) + len(id_head) + len(sample_id)
-    return b"".join((_example_head(size), image_head, image, label_entry, id_head, sample_id))
+    image_head, id_head = _heads(len(image), len(label_entry), len(sample_id))
+    return b"".join((image_head, image, label_entry, id_head, sample_id))
 
 
 def frame_example(example: bytes) -> tuple[bytes, int]:
     """The TFRecord frame of a serialised Example, and the Example's CRC-32C (not masked)."""
     crc = google_crc32c.value(example)
-    return frame_header(len(example)) + example + frame_footer(crc), crc
+    return b"".join((frame_header(len(example)), example, frame_footer(crc))), crc
 
 
 @lru_cache(maxsize=_LENGTHS)
@@ -89,6 +88,13 @@ _PNG_END = _png_chunk(b"IEND", b"")
 
 
 @lru_cache(maxsize=_LENGTHS)
+def _heads(image_bytes: int, label_entry_bytes: int, id_bytes: int) -> tuple[bytes, bytes]:
+    """All of an Example before the image, and what stands between the label's entry and the sample_id."""
+    image_head, id_head = _bytes_entry_head(IMAGE, image_bytes), _bytes_entry_head(SAMPLE_ID, id_bytes)
+    size = len(image_head) + image_bytes + label_entry_bytes + len(id_head) + id_bytes
+    return b"\x0a" + _varint(size) + image_head, id_head
+
+
 def _bytes_entry_head(name: str, length: int) -> bytes:
     """All of a bytes feature's map entry but the value itself, which ends it."""
     bytes_list = b"\x0a" + _varint(length)
@@ -109,11 +115,6 @@ def _entry_head(name: str, value: bytes, value_bytes: int) -> bytes:
     key = b"\x0a" + _varint(len(name)) + name.encode()
     head = key + b"\x12" + _varint(value_bytes)
     return b"\x0a" + _varint(len(head) + value_bytes) + head + value
-
-
-@lru_cache(maxsize=_LENGTHS)
-def _example_head(entries_bytes: int) -> bytes:
-    return b"\x0a" + _varint(entries_bytes)
 
 
 def _varint(value: int) -> bytes:

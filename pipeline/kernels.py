@@ -43,7 +43,7 @@ def preprocess_records(
     count, size = len(first_pixel), config.image_size
     samples = Samples(np.empty((count, size, size), np.uint8), np.zeros((count, 4), np.int64), np.zeros(count, np.int8))
     _preprocess_records(
-        octets,
+        _read_only(octets),
         first_pixel,
         width.astype(np.int64),
         height.astype(np.int64),
@@ -63,8 +63,22 @@ def preprocess_records(
 def count_ink(octets: np.ndarray, first_pixel: np.ndarray, pixels: np.ndarray) -> np.ndarray:
     """int64 [n]: how many of the `pixels` (int64 [n]) that begin at `first_pixel` aren't paper."""
     ink = np.zeros(len(first_pixel), np.int64)
-    _count_ink(octets, first_pixel, pixels, ink)
+    _count_ink(_read_only(octets), first_pixel, pixels, ink)
     return ink
+
+
+def load() -> None:
+    """Compiles what isn't yet, by converting one pixel: for a process from which others are forked."""
+    first_pixel, one = np.zeros(1, np.int64), np.ones(1, np.int64)
+    count_ink(np.zeros(1, np.uint8), first_pixel, one)
+    preprocess_records(np.zeros(1, np.uint8), first_pixel, one, one, PreprocessConfig())
+
+
+def _read_only(octets: np.ndarray) -> np.ndarray:
+    """To Numba, what may be written to and what may not are two types, each compiled for."""
+    view = octets.view()
+    view.setflags(write=False)
+    return view
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:

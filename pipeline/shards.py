@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ MemberCounts = dict[str, dict[str, int]]
 
 _ROW_SCHEMA = pa.schema([field for field in staging.STAGED_SCHEMA if field.name != staging.FRAME])
 _NO_KEYS, _NO_OFFSETS = np.empty(0, np.uint64), np.empty(0, np.int64)
-_PIECE_FRAMES = 1024
+_PIECE_BYTES = 256 << 10  # 256 KiB
 _PARQUET = {"compression": "zstd", "row_group_size": 1 << 20, "write_page_index": True}
 
 
@@ -95,11 +96,12 @@ class _Frames:
         return self._end - self._begin
 
     def pieces(self) -> Iterator[bytes]:
-        """The frames, joined a few megabytes at a time."""
-        for first in range(0, len(self._batch), _PIECE_FRAMES):
-            part = slice(first, first + _PIECE_FRAMES)
+        """The frames, as many joined as a core's cache holds until they are written and hashed."""
+        cuts = 1 + np.flatnonzero(np.diff(np.cumsum(self.lengths) // _PIECE_BYTES))
+        for begin, end in pairwise([0, *cuts.tolist(), len(self._batch)]):
+            part = slice(begin, end)
             places = zip(self._batch[part].tolist(), self._begin[part].tolist(), self._end[part].tolist(), strict=True)
-            yield b"".join([self._data[batch][begin:end] for batch, begin, end in places])
+            yield b"".join([self._data[batch][first:last] for batch, first, last in places])
 
 
 def _digest(split: str, shard: int, batches: Sequence[StagedBatch], config: ConvertConfig) -> str:

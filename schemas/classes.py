@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from importlib import resources
 
 import numpy as np
@@ -102,6 +102,7 @@ def tag_of(character: str) -> bytes:
     return tag
 
 
+@cache  # 65,536 tags at most
 def character_of(tag: bytes) -> str | None:
     """The character that two tag bytes name, or None where no codec knows them."""
     if tag[1] == 0:
