@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 import os
 import sys
@@ -12,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.errors import EXIT_USER_ERROR, EngineError, UserError, user_error_in
+from pipeline.lean_imports import lean_imports
 from pipeline.options import Arguments, parse_arguments
 
 if TYPE_CHECKING:
@@ -79,15 +79,13 @@ def _prepare(arguments: Arguments, job: Conversion) -> Callable[[], None]:
 
     local = plan_local(arguments.beam, job.source_bytes)
     _quieten_beam()
-    gc.disable()  # what is imported stays: looking through it again and again takes a sixth of the time
-    import apache_beam as beam
+    with lean_imports():
+        import apache_beam as beam
 
-    from pipeline import transforms
-    from pipeline.engines import explain, stop_engines
-    from pipeline.lock import unlock
-    from pipeline.runners import make_runner
-
-    gc.enable()
+        from pipeline import transforms
+        from pipeline.engines import explain, stop_engines
+        from pipeline.lock import unlock
+        from pipeline.runners import make_runner
 
     def end(how: str) -> None:
         """Beam's driver would wait for the lost worker forever."""

@@ -32,8 +32,6 @@ _OUTCOMES = (
 """What becomes of a record: its status and the reason. The first ones are the outcomes of pipeline.kernels."""
 _KEPT, _OUTSIDE, _NOT_SAMPLED = 0, len(_OUTCOMES) - 2, len(_OUTCOMES) - 1
 _OF_FAULT = {gnt.SOUND: _KEPT, **{fault: _OUTCOMES.index((REJECTED, fault)) for fault in gnt.FAULTS[1:]}}
-_STATUSES = pa.array([status for status, _ in _OUTCOMES], pa.string())
-_REASONS = pa.array([reason for _, reason in _OUTCOMES], pa.string())
 _CROP_COLUMNS = ("crop_x", "crop_y", "crop_width", "crop_height")
 
 
@@ -102,12 +100,12 @@ class _Group:
     def table(self) -> pa.Table:
         member = self.chunk.member
         self._convert()
-        has_header, kept = self.tag_code >= 0, self.outcome == _KEPT
+        has_header, kept, outcome = self.tag_code >= 0, self.outcome == _KEPT, pa.array(self.outcome)
         columns: dict[str, Any] = {
             "sample_id": pa.array(self.sample_ids, pa.string()),
             "split": _repeated(member.split, self.count),
-            "status": _STATUSES.take(pa.array(self.outcome)),
-            "reason": _REASONS.take(pa.array(self.outcome)),
+            "status": pa.array([status for status, _ in _OUTCOMES], pa.string()).take(outcome),
+            "reason": pa.array([reason for _, reason in _OUTCOMES], pa.string()).take(outcome),
             "label": _masked(self.label, self.label != OUTSIDE, pa.int16()),
             **self._tag_columns(),
             "writer": _repeated(member.writer, self.count),

@@ -4,14 +4,14 @@ import gc
 import logging
 import signal
 
-gc.disable()  # what is imported stays: looking through it again and again takes a sixth of the time
+from pipeline.lean_imports import lean_imports
+
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver hears it too, and ends what it has started
 logging.disable(logging.CRITICAL)  # Beam warns while it is imported, and this process prints for nobody
+with lean_imports():
+    import pipeline.transforms
+    import pipeline.workers  # noqa: F401
+    from pipeline import kernels
 
-import pipeline.transforms  # noqa: E402
-import pipeline.workers  # noqa: E402, F401
-from pipeline import kernels  # noqa: E402
-
-kernels.load()
-gc.freeze()  # nor do workers look through it, and copy its pages by doing so
-gc.enable()
+    kernels.load()
+gc.freeze()  # no worker looks through what is here now, and copies its pages by doing so

@@ -14,7 +14,8 @@ from pipeline import staging
 from pipeline.archives import Input, list_members
 from pipeline.chunks import Chunk, plan_chunks
 from pipeline.config import ConvertConfig
-from pipeline.convert_chunk import convert_chunk
+from pipeline.convert_chunk import convert_chunk, convert_records
+from pipeline.preprocess import PreprocessConfig
 from pipeline.shards import write_shard
 
 
@@ -53,6 +54,16 @@ def test_however_a_member_is_cut_its_shards_are_the_same(big_member: Path, tmp_p
         assert sum(file.records for file in files) == 80
     assert len(chunks) > 5
     assert digests[0] == digests[1]
+
+
+def test_of_large_samples_few_are_held_at_once(big_member: Path, tmp_path: Path) -> None:
+    [member] = list_members([Input("train", str(big_member))], 0)
+    [chunk] = plan_chunks(member, str(tmp_path))
+    config = ConvertConfig(num_shards={"train": 2}, preprocess=PreprocessConfig(image_size=1024))
+    tables = list(convert_records(big_member.read_bytes(), chunk, config))
+    assert [len(table) for table in tables] == [64, 20]  # of 1 MiB each
+    for table in tables:
+        assert (np.diff(staging.shard_of(table[staging.KEY].to_numpy(), 2)) >= 0).all()
 
 
 def test_a_staged_chunk_is_reused_and_a_changed_setting_is_not(big_member: Path, tmp_path: Path) -> None:

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+
+def test_beam_comes_without_data_frames_which_work_as_before_afterwards() -> None:
+    script = """
+import gc, sys
+from pipeline.lean_imports import lean_imports
+with lean_imports():
+    assert not gc.isenabled()
+    import pipeline.transforms, pipeline.workers
+assert gc.isenabled()
+assert not {"pandas", "pymongo"} & set(sys.modules)
+import apache_beam as beam, pandas, pyarrow, pymongo
+assert pyarrow.table({"a": [1]}).to_pandas()["a"].sum() == 1
+with beam.Pipeline() as root:
+    _ = root | beam.Create([1, 2]) | beam.Map(lambda number: number + 1)
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+
+
+def test_what_is_there_already_stays() -> None:
+    script = """
+import pandas, sys
+from pipeline.lean_imports import lean_imports
+with lean_imports():
+    import pandas.api.types
+assert sys.modules["pandas"] is pandas
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
