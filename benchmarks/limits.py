@@ -108,7 +108,10 @@ def _staging(path: Path, work: Path) -> list[dict[str, float]]:
         written = _median_seconds(partial(write_staged_chunk, file, tables, shards))
         records, batches = write_staged_chunk(file, tables, shards)
         step = max(1, len(batches) // 50)
-        some = [StagedBatch(("1001-c.gnt", 0, batch), file, batch) for batch in range(0, len(batches), step)]
+        some = [
+            StagedBatch(("1001-c.gnt", 0, number), file, number, begin, size)
+            for number, (_, _, begin, size) in list(enumerate(batches))[::step]
+        ]
         read = _median_seconds(partial(read_batches, some)) / len(some)
         rows.append(
             {
@@ -162,7 +165,10 @@ def _references() -> dict[str, float]:
 
 def _thousand_references(number: int) -> list[tuple[tuple[str, int], StagedBatch]]:
     path = f"/staging/chunk-{number:032x}.arrow"
-    return [(("train", shard), StagedBatch(("1001-c.gnt", number, shard), path, shard)) for shard in range(1000)]
+    return [
+        (("train", shard), StagedBatch(("1001-c.gnt", number, shard), path, shard, 10**7 + shard, 10**6))
+        for shard in range(1000)
+    ]
 
 
 def _publish() -> list[dict[str, float]]:

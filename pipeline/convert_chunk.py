@@ -20,7 +20,7 @@ from schemas.classes import OUTSIDE, character_of
 from schemas.example import sample_id_prefix
 from schemas.manifest import DROPPED, KEPT, NOT_SAMPLED, OUTSIDE_CLASS_SET, REJECTED
 
-_GROUP_RECORDS, _GROUP_BYTES = 4096, 64 << 20  # 64 MiB: most samples held in memory at once
+GROUP_RECORDS, _GROUP_BYTES = 4096, 64 << 20  # 64 MiB: most samples held in memory at once
 _BLOCK_BYTES = 256 << 10  # 256 KiB of samples at a time, with as much of bitmaps, stay in a core's cache
 
 _OUTCOMES = (
@@ -67,7 +67,7 @@ def _stage(chunk: Chunk, config: ConvertConfig, path: str) -> ChunkReceipt:
 def convert_records(data: bytes, chunk: Chunk, config: ConvertConfig) -> Iterator[pa.Table]:
     """Tables of STAGED_SCHEMA, a row for every record in `data`: a few thousand each, in the order of their shards."""
     records = gnt.walk(data, last=True)
-    step = min(_GROUP_RECORDS, max(1, _GROUP_BYTES // config.preprocess.image_size**2))
+    step = min(GROUP_RECORDS, max(1, _GROUP_BYTES // config.preprocess.image_size**2))
     for begin in range(0, len(records), step):
         yield _Group(data, chunk, config, records, begin, min(begin + step, len(records))).table()
 
