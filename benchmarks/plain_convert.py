@@ -16,6 +16,7 @@ from pipeline.archives import Input, list_members
 from pipeline.chunks import plan_chunks
 from pipeline.config import ConvertConfig
 from pipeline.convert_chunk import convert_chunk
+from pipeline.lean_imports import lean_imports
 from pipeline.shards import write_shard
 from pipeline.staging import StagedBatch, clear
 
@@ -32,6 +33,10 @@ def main() -> None:
     chunks = [chunk for member in members for chunk in plan_chunks(member, staging)]
     by_shard: dict[int, list[StagedBatch]] = defaultdict(list)
     records = 0
+    with lean_imports():
+        from pipeline import kernels
+
+        kernels.load()  # before the processes are forked, as in the pipeline
     with multiprocessing.Pool() as pool:
         convert = partial(convert_chunk, config=config, staging_folder=staging)
         for receipt in pool.imap_unordered(convert, chunks):
