@@ -100,6 +100,7 @@ class MemorySource:
     def batches(self, first_step: int, last_step: int, share: Share = Share()) -> Any:
         replica_batch = self.global_batch // share.replicas
 
+        @tf.autograph.experimental.do_not_convert  # nothing in it to convert, and looking takes a tenth of a second
         def gather(number: Any) -> tuple[Any, Any]:
             step, replica = number // share.local_replicas, number % share.local_replicas + share.first_replica
             epoch, step = step // self.steps_per_epoch, step % self.steps_per_epoch
