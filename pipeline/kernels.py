@@ -4,12 +4,15 @@ Python's and OpenCV's way from one call to the next costs more than the arithmet
 exact in integers but Otsu's threshold and the places where the interpolation looks, which follow OpenCV's in float64,
 operation by operation. The tests hold every combination of steps to pipeline.preprocess.
 
-Compiling takes some seconds, the first time on a machine and with a release; later processes load what Numba has kept.
+Compiling takes some seconds, the first time on a machine and after a change here; later processes load what Numba has
+kept.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import numba
@@ -18,8 +21,11 @@ import numpy as np
 from pipeline.preprocess import EDGE_LEVEL, INK, MIN_CONTRAST, PAPER, UNUSABLE_REASONS, PreprocessConfig
 from schemas.manifest import BLANK, LARGER_THAN_IMAGE
 
-_BLANK = 1 + UNUSABLE_REASONS.index(BLANK)
-_LARGER_THAN_IMAGE = 1 + UNUSABLE_REASONS.index(LARGER_THAN_IMAGE)
+# What is compiled in stands here: Numba uses what it has kept until this file changes, whatever happens to another one.
+_PAPER, _INK, _EDGE_LEVEL, _MIN_CONTRAST = 255, 255, 32, 16
+_BLANK, _LARGER_THAN_IMAGE = 1, 2  # place of the reason in UNUSABLE_REASONS, from 1
+assert (_PAPER, _INK, _EDGE_LEVEL, _MIN_CONTRAST) == (PAPER, INK, EDGE_LEVEL, MIN_CONTRAST)
+assert UNUSABLE_REASONS == (BLANK, LARGER_THAN_IMAGE)
 
 _WEIGHT_BITS = 8  # of an interpolation weight
 _STRETCH_BITS = 23  # of the reciprocal of a span: 255 / span is exact enough, and 255 * 2**23 fits 32 bits
@@ -40,6 +46,7 @@ def preprocess_records(
     octets: np.ndarray, first_pixel: np.ndarray, width: np.ndarray, height: np.ndarray, config: PreprocessConfig
 ) -> Samples:
     """The steps that are on, for the grey bitmaps that begin at `first_pixel` (int64 [n]) of `octets` (uint8)."""
+    load()
     count, size = len(first_pixel), config.image_size
     samples = Samples(np.empty((count, size, size), np.uint8), np.zeros((count, 4), np.int64), np.zeros(count, np.int8))
     _preprocess_records(
@@ -62,16 +69,32 @@ def preprocess_records(
 
 def count_ink(octets: np.ndarray, first_pixel: np.ndarray, pixels: np.ndarray) -> np.ndarray:
     """int64 [n]: how many of the `pixels` (int64 [n]) that begin at `first_pixel` aren't paper."""
+    load()
     ink = np.zeros(len(first_pixel), np.int64)
     _count_ink(_read_only(octets), first_pixel, pixels, ink)
     return ink
 
 
+@cache
 def load() -> None:
-    """Compiles what isn't yet, by converting one pixel: for a process from which others are forked."""
-    first_pixel, one = np.zeros(1, np.int64), np.ones(1, np.int64)
-    count_ink(np.zeros(1, np.uint8), first_pixel, one)
-    preprocess_records(np.zeros(1, np.uint8), first_pixel, one, one, PreprocessConfig())
+    """Compiles what isn't yet, or loads what is kept; a process from which others are forked does it for them."""
+    try:
+        _convert_one_pixel()
+    except Exception:
+        # What is kept is torn, as by a power cut, or there is no room to keep it: this process goes without, and the
+        # next finds nothing kept. What has another cause is raised again.
+        for kernel in _kernels:
+            with contextlib.suppress(OSError):
+                kernel._cache.flush()
+            kernel._cache.disable()
+        _convert_one_pixel()
+
+
+def _convert_one_pixel() -> None:
+    octets, first_pixel, one = _read_only(np.zeros(1, np.uint8)), np.zeros(1, np.int64), np.ones(1, np.int64)
+    _count_ink(octets, first_pixel, one, np.zeros(1, np.int64))
+    image, crop, outcome = np.zeros((1, 64), np.uint8), np.zeros((1, 4), np.int64), np.zeros(1, np.int8)
+    _preprocess_records(octets, first_pixel, one, one, False, False, False, True, 8, 8, image, crop, outcome)
 
 
 def _read_only(octets: np.ndarray) -> np.ndarray:
@@ -81,11 +104,17 @@ def _read_only(octets: np.ndarray) -> np.ndarray:
     return view
 
 
+_kernels: list[Any] = []
+"""Numba's dispatchers."""
+
+
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     try:
-        return numba.njit(cache=True, nogil=True)(function)
+        kernel = numba.njit(cache=True, nogil=True)(function)
     except RuntimeError:  # neither beside this file nor in the home folder may anything be kept
-        return numba.njit(nogil=True)(function)
+        kernel = numba.njit(nogil=True)(function)
+    _kernels.append(kernel)
+    return kernel
 
 
 @_compiled
@@ -93,7 +122,7 @@ def _count_ink(octets: np.ndarray, first_pixel: np.ndarray, pixels: np.ndarray, 
     for i in range(len(first_pixel)):
         count = np.int32(0)
         for value in octets[first_pixel[i] : first_pixel[i] + pixels[i]]:
-            count += np.int32(value != PAPER)
+            count += np.int32(value != _PAPER)
         ink[i] = count
 
 
@@ -126,7 +155,7 @@ def _preprocess_records(
         else:
             _copy(bitmap, 0, w * h, grey, 0)
         darkest, lightest = _darkest_and_lightest(grey[: w * h])
-        if lightest - darkest < MIN_CONTRAST:
+        if lightest - darkest < _MIN_CONTRAST:
             outcomes[i] = _BLANK
             continue
         if not minmax:
@@ -192,7 +221,7 @@ def _to_ink(grey: np.ndarray, darkest: int, span: int, otsu: bool, ink: np.ndarr
     if otsu:
         threshold = _otsu_level(grey, darkest, span)
         for i in range(len(grey)):
-            ink[i] = np.uint8(INK) if grey[i] <= threshold else np.uint8(0)
+            ink[i] = np.uint8(_INK) if grey[i] <= threshold else np.uint8(0)
         return
     dark, reciprocal = np.uint32(darkest), np.uint32(((255 << _STRETCH_BITS) + span - 1) // span)
     half = np.uint32(1 << _STRETCH_BITS - 1)
@@ -264,17 +293,17 @@ def _edge_box(ink: np.ndarray, w: np.int64, h: np.int64) -> tuple[np.int64, np.i
 def _edge_in_line(ink: np.ndarray, w: int, h: int, begin: int, step: int, count: int) -> bool:
     for i in range(count):
         pixel = begin + i * step
-        if ink[pixel] >= EDGE_LEVEL and _is_edge(ink, w, h, pixel % w, pixel // w):
+        if ink[pixel] >= _EDGE_LEVEL and _is_edge(ink, w, h, pixel % w, pixel // w):
             return True
     return False
 
 
 @_compiled
 def _is_edge(ink: np.ndarray, w: int, h: int, x: int, y: int) -> bool:
-    """Whether one of the 8 neighbours is EDGE_LEVEL or more below; beyond the border lies ground."""
+    """Whether one of the 8 neighbours is _EDGE_LEVEL or more below; beyond the border lies ground."""
     if x == 0 or y == 0 or x == w - 1 or y == h - 1:
         return True
-    level = np.int64(ink[y * w + x]) - EDGE_LEVEL
+    level = np.int64(ink[y * w + x]) - _EDGE_LEVEL
     for row in range(y - 1, y + 2):
         for column in range(x - 1, x + 2):
             if ink[row * w + column] <= level:
