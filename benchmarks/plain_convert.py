@@ -34,9 +34,9 @@ def main() -> None:
     by_shard: dict[int, list[StagedBatch]] = defaultdict(list)
     records = 0
     with lean_imports():
-        from pipeline import kernels
+        from pipeline import framing, kernels
 
-        kernels.load()  # before the processes are forked, as in the pipeline
+        kernels.load(), framing.load()  # before the processes are forked, as in the pipeline
     with multiprocessing.Pool() as pool:
         convert = partial(convert_chunk, config=config, staging_folder=staging)
         for receipt in pool.imap_unordered(convert, chunks):

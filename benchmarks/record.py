@@ -31,6 +31,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import cv2
 import google_crc32c
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import tensorflow as tf
 import xxhash
 from process_tree import measure
@@ -40,9 +42,12 @@ from pipeline.archives import Member
 from pipeline.chunks import Chunk
 from pipeline.config import ConvertConfig
 from pipeline.convert_chunk import convert_records
-from pipeline.encode import encode_example, encode_png, frame_example
+from pipeline.encode import encode_png
+from pipeline.framing import Frames, pack, unpack
 from pipeline.kernels import count_ink, preprocess_records
 from pipeline.preprocess import PreprocessConfig, Unusable, pin_opencv, preprocess
+from pipeline.tfrecord import StagedFrames
+from schemas.manifest import KEPT
 
 _BLOCK_RECORDS = 64
 _SETTINGS = {
@@ -103,7 +108,9 @@ def _whole_paths(data: bytes, records: int, rounds: int) -> list[dict[str, Any]]
 
 def _ours(data: bytes, config: ConvertConfig) -> Iterator[object]:
     member = Member("train", "member.gnt", "1001-c.gnt", len(data), "")
-    return convert_records(data, Chunk(member, 0, len(data), 0), config)
+    for table in convert_records(data, Chunk(member, 0, len(data), 0), config):
+        kept = table.filter(pc.equal(table["status"], KEPT))
+        yield from StagedFrames(kept, table.to_batches(), np.arange(len(table)), config).pieces()
 
 
 def _exhaust(call: Callable[[], Iterator[object]]) -> None:
@@ -164,8 +171,12 @@ def _parts(data: bytes, settings: PreprocessConfig, rounds: int) -> dict[str, fl
     rows = zip(first.tolist(), pixels.tolist(), width.tolist(), height.tolist(), strict=True)
     bitmaps = [octets[begin : begin + size].reshape(h, w) for begin, size, w, h in rows]
     blocks = [slice(begin, begin + _BLOCK_RECORDS) for begin in range(0, len(records), _BLOCK_RECORDS)]
-    raw, sample_id = [image.tobytes() for image in images], b"train/1001-c.gnt/1234"
-    examples = [encode_example(one, 1234, sample_id) for one in raw]
+    which = np.arange(_BLOCK_RECORDS)
+    packed = [pack(images[block], which[: len(images[block])])[0].tobytes() for block in blocks]
+    numbers = np.arange(len(images))
+    names = pa.array([f"train/1001-c.gnt/{number}" for number in numbers])
+    frames = Frames(np.full_like(numbers, images[0].size), np.full_like(numbers, 1234), names)
+    starts = numbers * images[0].size
     loops: dict[str, Callable[[], object]] = {
         "walk": lambda: gnt.walk(data),
         "digest": lambda: [xxhash.xxh3_64_intdigest(bitmap) for bitmap in bitmaps],
@@ -174,10 +185,15 @@ def _parts(data: bytes, settings: PreprocessConfig, rounds: int) -> dict[str, fl
             preprocess_records(octets, first[block], width[block], height[block], settings) for block in blocks
         ],
         "  one by one, by OpenCV": lambda: [_image(bitmap, settings) for bitmap in bitmaps],
-        "image, raw": lambda: [image.tobytes() for image in images],
         "image, png": lambda: [encode_png(image) for image in images],
-        "Example": lambda: [encode_example(one, 1234, sample_id) for one in raw],
-        "frame and CRC": lambda: [frame_example(example) for example in examples],
+        "image packed": lambda: [pack(images[block], which[: len(images[block])]) for block in blocks],
+        "image unpacked": lambda: [
+            unpack(part, len(images[block]), images[0].size) for part, block in zip(packed, blocks, strict=True)
+        ],
+        "frame and CRC": lambda: [
+            frames.lay_out(block.start, min(block.stop, len(images)), images.reshape(-1), starts[block])
+            for block in blocks
+        ],
     }
     return {name: 1e6 * _in_turn([loop], rounds)[0] / len(bitmaps) for name, loop in loops.items()}
 

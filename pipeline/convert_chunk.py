@@ -13,7 +13,7 @@ import xxhash
 from pipeline import gnt, staging, storage
 from pipeline.chunks import Chunk, read_chunk
 from pipeline.config import ConvertConfig
-from pipeline.encode import encode_example, frame_example, image_encoder
+from pipeline.encode import encode_png
 from pipeline.preprocess import UNUSABLE_REASONS
 from pipeline.staging import ChunkReceipt
 from schemas.classes import OUTSIDE, character_of
@@ -86,7 +86,7 @@ class _Group:
         index = np.arange(begin, end) + chunk.first_record
         sample_ids = [f"{prefix}{number}".encode() for number in index.tolist()]
         key = np.frombuffer(b"".join([_key(sample_id) for sample_id in sample_ids]), ">u8").astype(np.uint64)
-        # By shard from the start: sorted afterwards, every frame would be copied once more.
+        # By shard from the start: sorted afterwards, every image would be copied once more.
         order = np.argsort(staging.shard_of(key, config.num_shards[member.split]), kind="stable")
         self.sample_ids = [sample_ids[i] for i in order.tolist()]
         self.record_index, self.key = index[order], key[order]
@@ -120,22 +120,20 @@ class _Group:
             **{name: _masked(self.crop[:, i], kept, pa.uint16()) for i, name in enumerate(_CROP_COLUMNS)},
             "bitmap_digest": _masked(self.bitmap_digest, self.sound, pa.uint64()),
             staging.KEY: pa.array(self.key, pa.uint64()),
-            staging.FRAME: _binary(self.frames, self.frame_bytes),
-            staging.CRC: _masked(self.crc, kept, pa.uint32()),
+            staging.IMAGE: _binary(self.images, self.image_bytes),
         }
         return pa.table(columns, staging.STAGED_SCHEMA)
 
     def _convert(self) -> None:
-        """Every record gets its outcome, and each kept one its frame."""
+        """Every record gets its outcome, and each kept one its image."""
         self.sound = self.outcome == _KEPT
         self.outcome[self.sound & (self.label == OUTSIDE)] = _OUTSIDE
         self._drop_what_is_not_sampled()
         self.ink_fraction = np.zeros(self.count, np.float32)
         self.bitmap_digest = np.zeros(self.count, np.uint64)
         self.crop = np.zeros((self.count, len(_CROP_COLUMNS)), np.uint16)
-        self.crc = np.zeros(self.count, np.uint32)
-        self.frame_bytes = np.zeros(self.count, np.int64)
-        self.frames = bytearray()
+        self.image_bytes = np.zeros(self.count, np.int64)
+        self.images = bytearray()
         step = max(1, _BLOCK_BYTES // self.config.preprocess.image_size**2)
         rows = np.flatnonzero(self.sound)
         for begin in range(0, len(rows), step):
@@ -154,7 +152,8 @@ class _Group:
 
     def _convert_block(self, rows: np.ndarray) -> None:
         """As many records as a core's cache holds, so that each of their bytes comes from memory once."""
-        from pipeline.kernels import count_ink, preprocess_records  # imported by who converts, not by who starts it
+        from pipeline.framing import pack  # both imported by who converts, not by who starts it
+        from pipeline.kernels import count_ink, preprocess_records
 
         octets = np.frombuffer(self.data, np.uint8)
         first_pixel = self.offset[rows] + gnt.HEADER_BYTES
@@ -169,16 +168,13 @@ class _Group:
         samples = preprocess_records(octets, first_pixel, self.width[rows], self.height[rows], self.config.preprocess)
         self.outcome[rows], self.crop[rows] = samples.outcome, samples.crop
         kept = np.flatnonzero(samples.outcome == _KEPT)
-        rows = rows[kept]
-        encode_image = image_encoder(self.config.image_encoding)
-        crcs, lengths = [], []
-        for row, label, i in zip(rows.tolist(), self.label[rows].tolist(), kept.tolist(), strict=True):
-            example = encode_example(encode_image(samples.image[i]), label, self.sample_ids[row])
-            frame, crc = frame_example(example)
-            self.frames += frame
-            lengths.append(len(frame))
-            crcs.append(crc)
-        self.frame_bytes[rows], self.crc[rows] = lengths, crcs
+        if self.config.image_encoding == "png":
+            encoded = [encode_png(samples.image[i]) for i in kept.tolist()]
+            self.images += b"".join(encoded)
+            self.image_bytes[rows[kept]] = [len(png) for png in encoded]
+        else:
+            packed, self.image_bytes[rows[kept]] = pack(samples.image, kept)
+            self.images += packed.data
 
     def _tag_columns(self) -> dict[str, pa.Array]:
         """The tag in hex and its character; a member has few distinct tags, so each is looked up once."""

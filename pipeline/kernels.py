@@ -3,25 +3,21 @@
 Python's and OpenCV's way from one call to the next costs more than the arithmetic on a bitmap of 70 × 70. Everything is
 exact in integers but Otsu's threshold and the places where the interpolation looks, which follow OpenCV's in float64,
 operation by operation. The tests hold every combination of steps to pipeline.preprocess.
-
-Compiling takes some seconds, the first time on a machine and after a change here; later processes load what Numba has
-kept.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numba
 import numpy as np
 
+from pipeline.compiled import Kernels, read_only
 from pipeline.preprocess import EDGE_LEVEL, INK, MIN_CONTRAST, PAPER, UNUSABLE_REASONS, PreprocessConfig
 from schemas.manifest import BLANK, LARGER_THAN_IMAGE
 
-# What is compiled in stands here: Numba uses what it has kept until this file changes, whatever happens to another one.
+_kernels = Kernels()
+# What is compiled in stands here (see pipeline.compiled), and is held to where the plain steps have it.
 _PAPER, _INK, _EDGE_LEVEL, _MIN_CONTRAST = 255, 255, 32, 16
 _BLANK, _LARGER_THAN_IMAGE = 1, 2  # place of the reason in UNUSABLE_REASONS, from 1
 assert (_PAPER, _INK, _EDGE_LEVEL, _MIN_CONTRAST) == (PAPER, INK, EDGE_LEVEL, MIN_CONTRAST)
@@ -50,7 +46,7 @@ def preprocess_records(
     count, size = len(first_pixel), config.image_size
     samples = Samples(np.empty((count, size, size), np.uint8), np.zeros((count, 4), np.int64), np.zeros(count, np.int8))
     _preprocess_records(
-        _read_only(octets),
+        read_only(octets),
         first_pixel,
         width.astype(np.int64),
         height.astype(np.int64),
@@ -71,53 +67,24 @@ def count_ink(octets: np.ndarray, first_pixel: np.ndarray, pixels: np.ndarray) -
     """int64 [n]: how many of the `pixels` (int64 [n]) that begin at `first_pixel` aren't paper."""
     load()
     ink = np.zeros(len(first_pixel), np.int64)
-    _count_ink(_read_only(octets), first_pixel, pixels, ink)
+    _count_ink(read_only(octets), first_pixel, pixels, ink)
     return ink
 
 
 @cache
 def load() -> None:
-    """Compiles what isn't yet, or loads what is kept; a process from which others are forked does it for them."""
-    try:
-        _convert_one_pixel()
-    except Exception:
-        # What is kept is torn, as by a power cut, or there is no room to keep it: this process goes without, and the
-        # next finds nothing kept. What has another cause is raised again.
-        for kernel in _kernels:
-            with contextlib.suppress(OSError):
-                kernel._cache.flush()
-            kernel._cache.disable()
-        _convert_one_pixel()
+    """Compiles the kernels, or loads what is kept; a process from which others are forked does it for them."""
+    _kernels.load(_convert_one_pixel)
 
 
 def _convert_one_pixel() -> None:
-    octets, first_pixel, one = _read_only(np.zeros(1, np.uint8)), np.zeros(1, np.int64), np.ones(1, np.int64)
+    octets, first_pixel, one = read_only(np.zeros(1, np.uint8)), np.zeros(1, np.int64), np.ones(1, np.int64)
     _count_ink(octets, first_pixel, one, np.zeros(1, np.int64))
     image, crop, outcome = np.zeros((1, 64), np.uint8), np.zeros((1, 4), np.int64), np.zeros(1, np.int8)
     _preprocess_records(octets, first_pixel, one, one, False, False, False, True, 8, 8, image, crop, outcome)
 
 
-def _read_only(octets: np.ndarray) -> np.ndarray:
-    """To Numba, what may be written to and what may not are two types, each compiled for."""
-    view = octets.view()
-    view.setflags(write=False)
-    return view
-
-
-_kernels: list[Any] = []
-"""Numba's dispatchers."""
-
-
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    try:
-        kernel = numba.njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # neither beside this file nor in the home folder may anything be kept
-        kernel = numba.njit(nogil=True)(function)
-    _kernels.append(kernel)
-    return kernel
-
-
-@_compiled
+@_kernels.compile
 def _count_ink(octets: np.ndarray, first_pixel: np.ndarray, pixels: np.ndarray, ink: np.ndarray) -> None:
     for i in range(len(first_pixel)):
         count = np.int32(0)
@@ -126,7 +93,7 @@ def _count_ink(octets: np.ndarray, first_pixel: np.ndarray, pixels: np.ndarray, 
         ink[i] = count
 
 
-@_compiled
+@_kernels.compile
 def _preprocess_records(
     octets: np.ndarray,
     first_pixel: np.ndarray,
@@ -178,14 +145,14 @@ def _preprocess_records(
         crops[i, 0], crops[i, 1], crops[i, 2], crops[i, 3] = x, y, crop_w, crop_h
 
 
-@_compiled
+@_kernels.compile
 def _copy(source: np.ndarray, begin: int, count: int, to: np.ndarray, at: int) -> None:
     part, copy = source[begin : begin + count], to[at : at + count]
     for i in range(count):  # a slice assigned to a slice takes Numba seconds to compile
         copy[i] = part[i]
 
 
-@_compiled
+@_kernels.compile
 def _darkest_and_lightest(grey: np.ndarray) -> tuple[np.int64, np.int64]:
     darkest, lightest = np.uint8(255), np.uint8(0)
     for value in grey:
@@ -194,7 +161,7 @@ def _darkest_and_lightest(grey: np.ndarray) -> tuple[np.int64, np.int64]:
     return np.int64(darkest), np.int64(lightest)
 
 
-@_compiled
+@_kernels.compile
 def _median(bitmap: np.ndarray, w: int, h: int, grey: np.ndarray) -> None:
     """The median of nine from three sorted columns: that of the largest low, the middle middle and the least high."""
     low, middle, high = np.empty(w + 2, np.uint8), np.empty(w + 2, np.uint8), np.empty(w + 2, np.uint8)
@@ -215,7 +182,7 @@ def _median(bitmap: np.ndarray, w: int, h: int, grey: np.ndarray) -> None:
             out[x] = max(min(a, b), min(max(a, b), c))
 
 
-@_compiled
+@_kernels.compile
 def _to_ink(grey: np.ndarray, darkest: int, span: int, otsu: bool, ink: np.ndarray) -> None:
     """Stretched from `darkest` and `span` levels to 0 … 255, then inverted; or 255 up to Otsu's threshold."""
     if otsu:
@@ -230,7 +197,7 @@ def _to_ink(grey: np.ndarray, darkest: int, span: int, otsu: bool, ink: np.ndarr
         ink[i] = np.uint8(np.uint32(255) - (scaled >> np.uint32(_STRETCH_BITS)))
 
 
-@_compiled
+@_kernels.compile
 def _otsu_level(grey: np.ndarray, darkest: int, span: int) -> int:
     """The highest level of `grey` that is ink: Otsu's threshold is found on the stretched levels."""
     # Four histograms, by turns: most pixels have their neighbour's level, and would wait for its count to be written.
@@ -248,7 +215,7 @@ def _otsu_level(grey: np.ndarray, darkest: int, span: int) -> int:
     return highest
 
 
-@_compiled
+@_kernels.compile
 def _otsu_threshold(histogram: np.ndarray, pixels: int) -> int:
     smallest_share = 1.1920928955078125e-07  # float32's epsilon
     scale = 1.0 / pixels
@@ -272,7 +239,7 @@ def _otsu_threshold(histogram: np.ndarray, pixels: int) -> int:
     return threshold
 
 
-@_compiled
+@_kernels.compile
 def _edge_box(ink: np.ndarray, w: np.int64, h: np.int64) -> tuple[np.int64, np.int64, np.int64, np.int64]:
     """x, y, width, height of the inner edges, looked for from each side: most of the ink is never looked at."""
     top, bottom, left, right = np.int64(0), h - 1, np.int64(0), w - 1
@@ -289,7 +256,7 @@ def _edge_box(ink: np.ndarray, w: np.int64, h: np.int64) -> tuple[np.int64, np.i
     return left, top, right - left + 1, bottom - top + 1
 
 
-@_compiled
+@_kernels.compile
 def _edge_in_line(ink: np.ndarray, w: int, h: int, begin: int, step: int, count: int) -> bool:
     for i in range(count):
         pixel = begin + i * step
@@ -298,7 +265,7 @@ def _edge_in_line(ink: np.ndarray, w: int, h: int, begin: int, step: int, count:
     return False
 
 
-@_compiled
+@_kernels.compile
 def _is_edge(ink: np.ndarray, w: int, h: int, x: int, y: int) -> bool:
     """Whether one of the 8 neighbours is _EDGE_LEVEL or more below; beyond the border lies ground."""
     if x == 0 or y == 0 or x == w - 1 or y == h - 1:
@@ -311,7 +278,7 @@ def _is_edge(ink: np.ndarray, w: int, h: int, x: int, y: int) -> bool:
     return False
 
 
-@_compiled
+@_kernels.compile
 def _fit(
     ink: np.ndarray, spare: np.ndarray, begin: int, stride: int, w: int, h: int, side: int, image: np.ndarray, size: int
 ) -> None:
@@ -327,7 +294,7 @@ def _fit(
     _resize(ink, begin, stride, w, h, image, (size - to_h) // 2 * size + (size - to_w) // 2, size, to_w, to_h)
 
 
-@_compiled
+@_kernels.compile
 def _resize(
     source: np.ndarray, begin: int, stride: int, w: int, h: int,
     to: np.ndarray, to_begin: int, to_stride: int, to_w: int, to_h: int,
@@ -352,7 +319,7 @@ def _resize(
             out[x] = (two + (1 << 2 * _WEIGHT_BITS - 1)) >> 2 * _WEIGHT_BITS
 
 
-@_compiled
+@_kernels.compile
 def _taps(source: int, to: int) -> tuple[np.ndarray, np.ndarray]:
     """For each of `to` places the first of the two pixels looked at, and the weight of the second."""
     first, weight = np.empty(to, np.int64), np.empty(to, np.int32)

@@ -11,7 +11,8 @@ logging.disable(logging.CRITICAL)  # Beam warns while it is imported, and this p
 with lean_imports():
     import pipeline.transforms
     import pipeline.workers  # noqa: F401
-    from pipeline import kernels
+    from pipeline import framing, kernels
 
     kernels.load()
+    framing.load()
 gc.freeze()  # no worker looks through what is here now, and copies its pages by doing so

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,15 +16,15 @@ import pyarrow.parquet as pq
 from pipeline import staging, storage
 from pipeline.config import ConvertConfig
 from pipeline.staging import StagedBatch, read_batches
+from pipeline.tfrecord import StagedFrames, TFRecordFile, write_tfrecord
 from schemas.dataset import ShardFile, manifest_part_name, shard_name
 from schemas.manifest import KEPT, MANIFEST_SCHEMA, SOURCE_FIELDS
 
 MemberCounts = dict[str, dict[str, int]]
 """By member: "kept" and "status reason" -> records."""
 
-_ROW_SCHEMA = pa.schema([field for field in staging.STAGED_SCHEMA if field.name != staging.FRAME])
-_NO_KEYS, _NO_OFFSETS = np.empty(0, np.uint64), np.empty(0, np.int64)
-_PIECE_BYTES = 256 << 10  # 256 KiB
+_ROW_SCHEMA = pa.schema([field for field in staging.STAGED_SCHEMA if field.name != staging.IMAGE])
+_NO_KEYS = np.empty(0, np.uint64)
 _PARQUET = {"compression": "zstd", "row_group_size": 1 << 20, "write_page_index": True}
 
 
@@ -59,14 +58,15 @@ def write_shard(
     staged = read_batches(batches)
     # Equal keys are possible among billions of records: the batches' order, member by member, decides then.
     order = np.argsort(np.concatenate([_NO_KEYS, *(batch[staging.KEY].to_numpy() for batch in staged)]), kind="stable")
-    frames = _Frames(staged, order)
-    rows = pa.Table.from_batches([batch.drop_columns([staging.FRAME]) for batch in staged], _ROW_SCHEMA).take(order)
-    manifest = _manifest_part(rows, frames.lengths, name)
+    rows = pa.Table.from_batches([batch.drop_columns([staging.IMAGE]) for batch in staged], _ROW_SCHEMA).take(order)
     kept = rows.filter(pc.equal(rows["status"], KEPT))
+    written = write_tfrecord(storage.join(output, name), StagedFrames(kept, staged, order, config))
+    manifest = _manifest_part(rows, written, name)
     file = ShardFile(
         path=name,
         records=kept.num_rows,
-        **_write_tfrecord(storage.join(output, name), frames),
+        bytes=written.bytes,
+        sha256=written.sha256,
         manifest_path=part,
         manifest_rows=manifest.num_rows,
         **_write_parquet(storage.join(output, part), manifest),
@@ -77,31 +77,6 @@ def write_shard(
     with storage.explained(f"write {piece}"):
         staging.write_receipt(piece, asdict(receipt))
     return receipt
-
-
-class _Frames:
-    """The TFRecord frames of staged batches in a given order, each read from its batch only when it is written."""
-
-    def __init__(self, batches: Sequence[pa.RecordBatch], order: np.ndarray) -> None:
-        columns = [batch[staging.FRAME] for batch in batches]
-        self._data = [memoryview(column.buffers()[2] or b"") for column in columns]
-        self._batch = np.repeat(np.arange(len(batches)), [len(column) for column in columns])[order]
-        offsets = [_offsets(column) for column in columns]
-        self._begin = np.concatenate([_NO_OFFSETS, *(each[:-1] for each in offsets)])[order]
-        self._end = np.concatenate([_NO_OFFSETS, *(each[1:] for each in offsets)])[order]
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """int64 [n]: bytes of each row's frame, 0 where the record wasn't kept."""
-        return self._end - self._begin
-
-    def pieces(self) -> Iterator[bytes]:
-        """The frames, as many joined as a core's cache holds until they are written and hashed."""
-        cuts = 1 + np.flatnonzero(np.diff(np.cumsum(self.lengths) // _PIECE_BYTES))
-        for begin, end in pairwise([0, *cuts.tolist(), len(self._batch)]):
-            part = slice(begin, end)
-            places = zip(self._batch[part].tolist(), self._begin[part].tolist(), self._end[part].tolist(), strict=True)
-            yield b"".join([self._data[batch][first:last] for batch, first, last in places])
 
 
 def _digest(split: str, shard: int, batches: Sequence[StagedBatch], config: ConvertConfig) -> str:
@@ -132,8 +107,10 @@ def _sha256(path: str) -> str | None:
     return digest.hexdigest()
 
 
-def _manifest_part(rows: pa.Table, frame_bytes: np.ndarray, name: str) -> pa.Table:
-    kept = frame_bytes > 0
+def _manifest_part(rows: pa.Table, written: TFRecordFile, name: str) -> pa.Table:
+    kept = pc.equal(rows["status"], KEPT).to_numpy()
+    frame_bytes, crc32c = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.uint32)
+    frame_bytes[kept], crc32c[kept] = written.frame_bytes, written.crc32c
 
     def where_kept(values: Any, dtype: pa.DataType) -> pa.Array:
         return pa.array(values, dtype, mask=~kept)
@@ -143,25 +120,10 @@ def _manifest_part(rows: pa.Table, frame_bytes: np.ndarray, name: str) -> pa.Tab
         "shard_index": where_kept(np.maximum(np.cumsum(kept) - 1, 0), pa.uint32()),
         "shard_offset": where_kept(np.cumsum(frame_bytes) - frame_bytes, pa.uint64()),
         "shard_bytes": where_kept(frame_bytes, pa.uint32()),
-        "shard_crc32c": rows[staging.CRC],
+        "shard_crc32c": where_kept(crc32c, pa.uint32()),
     }
     source = {field.name: rows[field.name] for field in SOURCE_FIELDS}
     return pa.table({**source, **columns}, MANIFEST_SCHEMA)
-
-
-def _offsets(frames: pa.LargeBinaryArray) -> np.ndarray:
-    """int64 [n + 1]: where each frame begins in the array's data."""
-    return np.frombuffer(frames.buffers()[1], np.int64, len(frames) + 1, offset=8 * frames.offset)
-
-
-def _write_tfrecord(path: str, frames: _Frames) -> dict[str, Any]:
-    digest, size = hashlib.sha256(), 0
-    with storage.explained(f"write {path}"), storage.atomic_write(path, durable=True) as stream:
-        for piece in frames.pieces():
-            stream.write(piece)
-            digest.update(piece)
-            size += len(piece)
-    return {"bytes": size, "sha256": digest.hexdigest()}
 
 
 def _write_parquet(path: str, table: pa.Table) -> dict[str, Any]:

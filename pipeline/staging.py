@@ -21,17 +21,17 @@ from pipeline import storage
 from schemas.manifest import SOURCE_FIELDS
 
 KEY = "key"
-FRAME = "frame"
-CRC = "crc32c"
+IMAGE = "image"
 STAGED_SCHEMA = pa.schema(
     [
         *SOURCE_FIELDS,
         pa.field(KEY, pa.uint64(), nullable=False),
-        # The TFRecord frame of a kept record, empty otherwise: a shard is its frames, joined in key order.
-        pa.field(FRAME, pa.large_binary(), nullable=False),
-        pa.field(CRC, pa.uint32()),
+        # Of a kept record its PNG, or its raw image packed by pipeline.framing; empty otherwise.
+        pa.field(IMAGE, pa.large_binary(), nullable=False),
     ]
 )
+_LAYOUT = 2
+"""Of a staged chunk: changes with its columns and with what they hold, so that another release's is left alone."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def clear(folder: str) -> None:
 
 
 def chunk_path(folder: str, digest: str) -> str:
-    return storage.join(folder, f"chunk-{digest}.arrow")
+    return storage.join(folder, f"chunk-{digest}-{_LAYOUT}.arrow")
 
 
 def receipt_path(path: str) -> str:
@@ -124,8 +124,6 @@ def read_chunk_receipt(path: str) -> ChunkReceipt | None:
     if fields is None or fields.get("content") != fingerprint(path):
         return None
     batches = [tuple(batch) for batch in fields["batches"]]
-    if any(len(batch) != 4 for batch in batches):
-        return None  # another release's
     # The folder may have been moved, or be named by another path than when the receipt was written.
     return ChunkReceipt(**{**fields, "path": path, "batches": batches})
 

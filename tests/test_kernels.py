@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import gnt_files
-import numba
 import numpy as np
 import plain_steps
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import kernels
 from pipeline import preprocess as steps
 from pipeline.kernels import count_ink, preprocess_records
 from pipeline.options import PRESETS
@@ -135,51 +129,3 @@ def test_ink_is_what_is_not_paper() -> None:
     octets, first_pixel, width, height = laid_out(bitmaps)
     ink = count_ink(octets, first_pixel, width.astype(np.int64) * height)
     assert ink.tolist() == [int((bitmap < 255).sum()) for bitmap in bitmaps]
-
-
-def test_where_nothing_may_be_kept_it_compiles_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    njit = numba.njit
-
-    def without_a_folder(**options: bool) -> Any:
-        if options.get("cache"):
-            raise RuntimeError("cannot cache function: no locator available")
-        return njit(**options)
-
-    monkeypatch.setattr(numba, "njit", without_a_folder)
-    assert kernels._compiled(lambda number: number + 1)(1) == 2
-
-
-_HITS = """
-import sys
-import numba.core.caching
-if "full disk" in sys.argv:
-    def save(*_): raise OSError(28, "No space left on device")
-    numba.core.caching.IndexDataCacheFile.save = save
-from pipeline import kernels
-kernels.load()
-print(sum(kernels._preprocess_records.stats.cache_hits.values()))
-"""
-
-
-def _kept_kernels_found(folder: Path, *options: str) -> bool:
-    """Whether a new process found its kernels in `folder`. Raises CalledProcessError if it couldn't do without."""
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder)}
-    command = [sys.executable, "-c", _HITS, *options]
-    return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout == "1\n"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["nbc", "nbi"])
-def test_what_was_torn_by_a_power_cut_is_compiled_again(tmp_path: Path, kind: str) -> None:
-    assert not _kept_kernels_found(tmp_path)
-    assert _kept_kernels_found(tmp_path)
-    for path in tmp_path.rglob(f"*.{kind}"):
-        path.write_bytes(b"" if kind == "nbc" else bytes(path.stat().st_size))
-    assert not _kept_kernels_found(tmp_path)
-    assert not _kept_kernels_found(tmp_path)  # kept anew
-    assert _kept_kernels_found(tmp_path)
-
-
-@pytest.mark.slow
-def test_on_a_full_disk_it_goes_without_keeping(tmp_path: Path) -> None:
-    assert not _kept_kernels_found(tmp_path, "full disk")

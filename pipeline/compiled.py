@@ -1,0 +1,51 @@
+"""Functions compiled by Numba, and what it keeps of them from one process to the next.
+
+Compiling takes some seconds, the first time on a machine and after a change; later processes load what Numba has kept.
+Numba uses it until the function's own file changes, whatever happens to another one: a file of kernels compiles in
+nothing from elsewhere, neither a constant nor another file's kernel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+
+
+class Kernels:
+    """The compiled functions of one file."""
+
+    def __init__(self) -> None:
+        self._dispatchers: list[Any] = []
+
+    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A decorator: the function, compiled when it is first called and not kept already."""
+        try:
+            dispatcher = numba.njit(cache=True, nogil=True)(function)
+        except RuntimeError:  # neither beside its file nor in the home folder may anything be kept
+            dispatcher = numba.njit(nogil=True)(function)
+        self._dispatchers.append(dispatcher)
+        return dispatcher
+
+    def load(self, first_call: Callable[[], object]) -> None:
+        """Makes the call that compiles everything or loads what is kept."""
+        try:
+            first_call()
+        except Exception:
+            # What is kept is torn, as by a power cut, or there is no room to keep it: this process goes without, and
+            # the next finds nothing kept. What has another cause is raised again.
+            for dispatcher in self._dispatchers:
+                with contextlib.suppress(OSError):
+                    dispatcher._cache.flush()
+                dispatcher._cache.disable()
+            first_call()
+
+
+def read_only(values: np.ndarray) -> np.ndarray:
+    """A view: to Numba, what may be written to and what may not are two types, each compiled for."""
+    view = values.view()
+    view.setflags(write=False)
+    return view
