@@ -22,6 +22,7 @@ from pipeline.errors import UserError
 from pipeline.remote import use_flags as use_flags
 from pipeline.remote import use_known_flags as use_known_flags
 from pipeline.remote import used_flags as used_flags
+from pipeline.uncached import UncachedStream, uncached_write
 
 TEMP_MARK = ".tmp-"
 BUFFER_BYTES = 16 << 20  # 16 MiB
@@ -97,19 +98,22 @@ def atomic_write(path: str, *, durable: bool = False) -> Iterator[BinaryIO]:
             yield stream
             remote.upload(path, stream)
         return
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    temporary = f"{path}{TEMP_MARK}{uuid.uuid4().hex[:8]}"
-    try:
-        with open(temporary, "wb") as stream:
+    with _replaced(path) as temporary, open(temporary, "wb") as stream:
+        yield stream
+        if durable:
+            stream.flush()
+            os.fsync(stream.fileno())
+
+
+@contextlib.contextmanager
+def atomic_large_write(path: str) -> Iterator[BinaryIO | UncachedStream]:
+    """As a durable atomic_write, for what is too large to be worth a place in the page cache."""
+    if is_remote(path):
+        with atomic_write(path) as stream:
             yield stream
-            if durable:
-                stream.flush()
-                os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+        return
+    with _replaced(path) as temporary, uncached_write(temporary) as uncached:
+        yield uncached
 
 
 def write_bytes(path: str, content: bytes, *, durable: bool = False) -> None:
@@ -186,6 +190,20 @@ def delete_empty_folder(folder: str) -> None:
     if not is_remote(folder):
         with contextlib.suppress(OSError):
             os.rmdir(folder)
+
+
+@contextlib.contextmanager
+def _replaced(path: str) -> Iterator[str]:
+    """A path beside `path`, that of a file which takes its place when the block ends without an error."""
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    temporary = f"{path}{TEMP_MARK}{uuid.uuid4().hex[:8]}"
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
 
 
 @contextlib.contextmanager

@@ -31,9 +31,9 @@ class TFRecordFile:
 
 def write_tfrecord(path: str, frames: StagedFrames) -> TFRecordFile:
     digest, crcs = hashlib.sha256(), []
-    with storage.explained(f"write {path}"), storage.atomic_write(path, durable=True) as stream:
+    with storage.explained(f"write {path}"), storage.atomic_large_write(path) as stream:
         for piece, of_piece in frames.pieces():
-            stream.write(piece)
+            stream.write(piece.data)
             digest.update(piece)
             crcs += of_piece
     return TFRecordFile(int(frames.size.sum()), digest.hexdigest(), frames.size, np.array(crcs, np.uint32))
