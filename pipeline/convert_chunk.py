@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -177,13 +178,15 @@ class _Group:
             self.images += packed.data
 
     def _tag_columns(self) -> dict[str, pa.Array]:
-        """The tag in hex and its character; a member has few distinct tags, so each is looked up once."""
-        codes, positions = np.unique(self.tag_code, return_inverse=True)
-        tags = [None if code < 0 else int(code).to_bytes(2, "big") for code in codes]
-        hexes = pa.array([tag and tag.hex() for tag in tags], pa.string())
-        characters = pa.array([tag and character_of(tag) for tag in tags], pa.string())
-        where = pa.array(positions)
-        return {"char": characters.take(where), "tag": hexes.take(where)}
+        characters, tags = zip(*map(_character_and_tag, self.tag_code.tolist()), strict=True)
+        return {"char": pa.array(characters, pa.string()), "tag": pa.array(tags, pa.string())}
+
+
+@cache
+def _character_and_tag(code: int) -> tuple[str | None, str | None]:
+    """The tag's character and its hex; writers write the same characters, so each is looked up once."""
+    tag = code.to_bytes(2, "big") if code >= 0 else None
+    return (character_of(tag), tag.hex()) if tag else (None, None)
 
 
 def _key(sample_id: bytes) -> bytes:

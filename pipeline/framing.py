@@ -44,10 +44,9 @@ def pack(images: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]
         flat = np.zeros((count, groups * _GROUP_BYTES), np.uint8)
         flat[:, :image_bytes] = images.reshape(count, image_bytes)
     packed = np.empty(len(which) * groups * (1 + _GROUP), np.uint64)
-    end = np.empty(len(which), np.int64)
-    _pack(flat.view(np.uint64), which, packed, end)
-    sizes = np.diff(end, prepend=0) * _WORD_BYTES
-    return packed.view(np.uint8)[: int(sizes.sum())], sizes
+    size = np.empty(len(which), np.int64)
+    _pack(flat.view(np.uint64), which, packed, size)
+    return packed.view(np.uint8)[: int(size.sum())], size
 
 
 def unpack(packed: bytes, count: int, image_bytes: int) -> np.ndarray:
@@ -126,8 +125,8 @@ def _groups(image_bytes: int) -> int:
 
 
 @_kernels.compile
-def _pack(images: np.ndarray, which: np.ndarray, packed: np.ndarray, end: np.ndarray) -> None:
-    at = _ZERO  # unsigned: a signed index might be one from the end, and is looked at each time
+def _pack(images: np.ndarray, which: np.ndarray, packed: np.ndarray, size: np.ndarray) -> None:
+    at = begun = _ZERO  # unsigned: a signed index might be one from the end, and is looked at each time
     for i in range(len(which)):
         image = images[which[i]]
         for begin in range(0, len(image), _GROUP):
@@ -139,7 +138,8 @@ def _pack(images: np.ndarray, which: np.ndarray, packed: np.ndarray, end: np.nda
             for bit in range(_GROUP):
                 packed[at] = group[bit]  # the next one is written over it if it is 0
                 at += bits >> np.uint64(bit) & _ONE
-        end[i] = at
+        size[i] = np.int64(at - begun) * _WORD_BYTES
+        begun = at
 
 
 @_kernels.compile

@@ -302,21 +302,31 @@ def _resize(
     """OpenCV's INTER_LINEAR_EXACT between bitmaps whose rows begin `stride` apart: 8-bit weights, rounded once."""
     columns, right_weight = _taps(w, to_w)
     rows, lower_weight = _taps(h, to_h)
-    line = np.empty(w + 1, np.int32)
+    line = np.empty(w + 1, np.uint64)  # of two output rows at once, one in the lower 32 bits and one in the upper
     line[w] = 0  # looked at, with weight 0, where the bitmap is one column
-    for y in range(to_h):
-        upper = begin + rows[y] * stride
-        lower = begin + min(rows[y] + 1, h - 1) * stride
-        weight = lower_weight[y]
-        rest = np.int32((1 << _WEIGHT_BITS) - weight)
+    one, bits, shift = np.uint64(1 << _WEIGHT_BITS), np.uint64(2 * _WEIGHT_BITS), np.uint64(32)
+    half = np.uint64((1 << 2 * _WEIGHT_BITS - 1) << 32 | 1 << 2 * _WEIGHT_BITS - 1)
+    for y in range(0, to_h, 2):
+        z = min(y + 1, to_h - 1)
+        upper, lower = begin + rows[y] * stride, begin + min(rows[y] + 1, h - 1) * stride
+        weight = np.uint32(lower_weight[y])
+        rest = np.uint32(1 << _WEIGHT_BITS) - weight
+        upper_z, lower_z = begin + rows[z] * stride, begin + min(rows[z] + 1, h - 1) * stride
+        weight_z = np.uint32(lower_weight[z])
+        rest_z = np.uint32(1 << _WEIGHT_BITS) - weight_z
         above, below = source[upper : upper + w], source[lower : lower + w]
+        above_z, below_z = source[upper_z : upper_z + w], source[lower_z : lower_z + w]
         for x in range(w):
-            line[x] = np.int32(above[x]) * rest + np.int32(below[x]) * weight
+            of_y = np.uint32(np.uint32(above[x]) * rest + np.uint32(below[x]) * weight)
+            of_z = np.uint32(np.uint32(above_z[x]) * rest_z + np.uint32(below_z[x]) * weight_z)
+            line[x] = np.uint64(of_z) << shift | np.uint64(of_y)
         out = to[to_begin + y * to_stride : to_begin + y * to_stride + to_w]
+        out_z = to[to_begin + z * to_stride : to_begin + z * to_stride + to_w]
         for x in range(to_w):
-            left, weight = columns[x], right_weight[x]
-            two = line[left] * ((1 << _WEIGHT_BITS) - weight) + line[left + 1] * weight
-            out[x] = (two + (1 << 2 * _WEIGHT_BITS - 1)) >> 2 * _WEIGHT_BITS
+            left, right_part = columns[x], np.uint64(right_weight[x])
+            two = line[left] * (one - right_part) + line[left + 1] * right_part + half
+            out[x] = np.uint8(two >> bits)
+            out_z[x] = np.uint8(two >> (bits + shift))
 
 
 @_kernels.compile

@@ -14,7 +14,7 @@ _UNUSED = ("pandas", "pymongo")  # data frames, and Beam's MongoDB source
 
 @contextlib.contextmanager
 def lean_imports() -> Iterator[None]:
-    """While it lasts, what is in _UNUSED isn't found, and nobody looks for garbage among what is imported to stay."""
+    """While it lasts, what is in _UNUSED isn't found; and nobody looks for garbage among what is imported to stay."""
     import pyarrow
 
     finder = _Hiding()
@@ -25,6 +25,7 @@ def lean_imports() -> Iterator[None]:
         pyarrow.array([0])  # looks for pandas once, the first time it is given a list: later series are lists to it
         yield
     finally:
+        gc.freeze()
         if collecting:
             gc.enable()
         sys.meta_path.remove(finder)

@@ -1,6 +1,5 @@
 """What the process that workers are forked from imports, once for all of them; nothing else imports this."""
 
-import gc
 import logging
 import signal
 
@@ -15,4 +14,3 @@ with lean_imports():
 
     kernels.load()
     framing.load()
-gc.freeze()  # no worker looks through what is here now, and copies its pages by doing so

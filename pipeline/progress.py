@@ -17,7 +17,7 @@ from pipeline import staging, storage
 from pipeline.errors import UserError
 
 _STORE_SECONDS = 10.0  # between two looks at a store, each of which is a request
-_CONVERT_SHARE = 0.9  # of the whole time, on average; the rest goes into writing the shards
+_CONVERT_SHARE = 0.6  # of the whole time, on average; the rest goes into writing the shards
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import astuple, replace
+from typing import Any
 
 import apache_beam as beam
 from apache_beam import pvalue
@@ -19,35 +20,28 @@ from pipeline.staging import ChunkReceipt, StagedBatch
 
 ShardKey = tuple[str, int]
 """(split, shard)"""
+BatchTuple = tuple[Any, ...]
 _RECEIPT = "receipt"
 
 
 def convert(root: beam.Pipeline, job: Conversion) -> None:
     """Wires the whole job onto a pipeline."""
-    shard_keys = [(split, shard) for split, count in job.config.num_shards.items() for shard in range(count)]
     converted = (
         root
-        | "Members" >> beam.Create(job.members)
+        | "Members" >> beam.Create(job.members, reshuffle=False)
         | "SpreadMembers" >> beam.Reshuffle()
         | "PlanChunks" >> beam.ParDo(PlanChunks(job.staging))  # Chunk
         | "SpreadChunks" >> beam.Reshuffle()
         | "ConvertChunk" >> beam.ParDo(ConvertChunk(job.config, job.staging)).with_outputs(_RECEIPT, main="batches")
     )
-    # A shard nothing falls into is a file too.
-    every_shard = root | "ShardKeys" >> beam.Create(shard_keys) | "NoBatch" >> beam.Map(_no_batch)
     shards = (
-        (converted["batches"], every_shard)
-        | "Batches" >> beam.Flatten()  # ((split, shard), StagedBatch | None)
-        | "ByShard" >> beam.GroupByKey()  # ((split, shard), [StagedBatch | None])
+        converted["batches"]  # ((split, shard), StagedBatch as a tuple)
+        | "ByShard" >> beam.GroupByKey()
         | "WriteShard" >> beam.ParDo(WriteShard(job.config, job.output, job.staging))  # ShardReceipt
     )
-    (
-        (converted[_RECEIPT], shards)
-        | "Receipts" >> beam.Flatten()
-        | "OneKey" >> beam.Map(_one_key)
-        | "AllReceipts" >> beam.GroupByKey()  # (0, [ChunkReceipt | ShardReceipt])
-        | "Publish" >> beam.ParDo(Publish(job))
-    )
+    receipts = (converted[_RECEIPT], shards) | "Receipts" >> beam.Flatten()  # ChunkReceipt | ShardReceipt
+    # From a beginning of its own: it has its say where there is no receipt, too.
+    root | "Once" >> beam.Impulse() | "Publish" >> beam.ParDo(Publish(job), pvalue.AsIter(receipts))
 
 
 class PlanChunks(beam.DoFn):
@@ -61,44 +55,46 @@ class PlanChunks(beam.DoFn):
 
 
 class ConvertChunk(beam.DoFn):
-    """Chunk -> ((split, shard), StagedBatch), and its ChunkReceipt."""
+    """Chunk -> ((split, shard), StagedBatch as a tuple), and its ChunkReceipt."""
 
     def __init__(self, config: ConvertConfig, staging: str) -> None:
         self.config = config
         self.staging = staging
 
-    def process(self, chunk: Chunk) -> Iterator[tuple[ShardKey, StagedBatch | None] | pvalue.TaggedOutput]:
+    def process(self, chunk: Chunk) -> Iterator[tuple[ShardKey, BatchTuple] | pvalue.TaggedOutput]:
         receipt = convert_chunk(chunk, self.config, self.staging)
-        # Publish gathers every chunk's receipt under one key, and has no use for the batches of each.
+        # Publish gathers every chunk's receipt, and has no use for the batches of each.
         yield pvalue.TaggedOutput(_RECEIPT, replace(receipt, batches=[]))
-        yield from receipt.staged_batches()
+        for key, batch in receipt.staged_batches():
+            yield key, astuple(batch)  # for which Beam has a quicker coder than pickling
 
 
 class WriteShard(beam.DoFn):
-    """((split, shard), [StagedBatch | None]) -> ShardReceipt."""
+    """((split, shard), [StagedBatch as a tuple]) -> ShardReceipt."""
 
     def __init__(self, config: ConvertConfig, output: str, staging: str) -> None:
         self.config = config
         self.output = output
         self.staging = staging
 
-    def process(self, keyed: tuple[ShardKey, Iterable[StagedBatch | None]]) -> Iterator[ShardReceipt]:
+    def process(self, keyed: tuple[ShardKey, Iterable[BatchTuple]]) -> Iterator[ShardReceipt]:
         (split, shard), batches = keyed
-        staged = [batch for batch in batches if batch is not None]
+        staged = [StagedBatch(*batch) for batch in batches]
         yield write_shard(split, shard, staged, self.config, self.output, self.staging)
 
 
 class Publish(beam.DoFn):
-    """(0, every receipt) -> the card, once everything is accounted for."""
+    """Every receipt, at its side -> the card, once everything is accounted for."""
 
     def __init__(self, job: Conversion) -> None:
         self.job = job
 
-    def process(self, keyed: tuple[int, Iterable[ChunkReceipt | ShardReceipt]]) -> None:
+    def process(self, _once: bytes, receipts: Iterable[ChunkReceipt | ShardReceipt]) -> None:
         job = self.job
-        receipts = list(keyed[1])
+        receipts = list(receipts)
         chunks = [receipt for receipt in receipts if isinstance(receipt, ChunkReceipt)]
         shards = [receipt for receipt in receipts if isinstance(receipt, ShardReceipt)]
+        shards += self._write_empty_shards({(receipt.split, receipt.shard) for receipt in shards})
         card = publish.build_card(job.members, chunks, shards, job.config)
         publish.check_sources(job.members)
         publish.check_rejects(card, job.max_reject_fraction)
@@ -106,10 +102,8 @@ class Publish(beam.DoFn):
         storage.delete(publish.leftovers(card, job.output))
         publish.write_card(card, job.output)
 
-
-def _no_batch(key: ShardKey) -> tuple[ShardKey, StagedBatch | None]:
-    return key, None
-
-
-def _one_key(receipt: ChunkReceipt | ShardReceipt) -> tuple[int, ChunkReceipt | ShardReceipt]:
-    return 0, receipt
+    def _write_empty_shards(self, written: set[ShardKey]) -> list[ShardReceipt]:
+        """A shard that nothing falls into is a file too."""
+        job = self.job
+        keys = [(split, shard) for split, count in job.config.num_shards.items() for shard in range(count)]
+        return [write_shard(*key, [], job.config, job.output, job.staging) for key in keys if key not in written]

@@ -20,7 +20,7 @@ import grpc
 from apache_beam.portability import python_urns
 from apache_beam.portability.api import endpoints_pb2
 from apache_beam.runners.portability.fn_api_runner.worker_handlers import GrpcWorkerHandler, WorkerHandler
-from apache_beam.runners.worker import sdk_worker_main
+from apache_beam.runners.worker import sdk_worker_main, statesampler
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 from google.protobuf import json_format, text_format
 
@@ -28,6 +28,7 @@ from pipeline.prefork import CONTEXT
 
 PARENT_POLL_SECONDS = 1.0
 _FINISH_SECONDS = 10.0  # for a worker to end after Beam has told it to
+_SAMPLING_MS = 10
 
 
 def forked_environment(on_lost: Callable[[str], None]) -> SubprocessSDKEnvironment:
@@ -81,6 +82,8 @@ def _work(environment: dict[str, str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver hears it too, and ends its workers
     threading.excepthook = ignore_broken_connections
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    # At the end of a bundle Beam waits until its sampler of states looks up, which it does every 200 ms.
+    statesampler.StateSampler.__init__.__defaults__ = (_SAMPLING_MS,)
     try:
         _, harness, _ = sdk_worker_main.create_harness(environment)
         harness.run()
