@@ -2,7 +2,7 @@
 
 A tf.train.Example is a map of features, and the order of a protobuf map isn't fixed: written by hand, in the order of
 schemas/example.py, the same sample is the same bytes everywhere. Tests hold the bytes to TensorFlow's own parser and to
-protobuf's deterministic serialisation.
+protobuf's deterministic serialisation. A conversion lays out many frames at once (pipeline.framing), to the same bytes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Beam and Arrow without what they take along only because it is installed: a third of the time that Beam needs."""
+"""Beam and Arrow without what they take along only because it is installed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _UNUSED = ("pandas", "pymongo")  # data frames, and Beam's MongoDB source
 
 @contextlib.contextmanager
 def lean_imports() -> Iterator[None]:
-    """While it lasts, what is in _UNUSED isn't found; and nobody looks for garbage among what is imported to stay."""
+    """While it lasts, what is in _UNUSED isn't found. What is imported stays, and is never searched for garbage."""
     import pyarrow
 
     finder = _Hiding()

@@ -447,7 +447,8 @@ def test_a_png_set_of_format_1_0_needs_its_release(
     sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as release:
-        release.setattr("pipeline.encode.encode_png", lambda image: cv2.imencode(".png", image)[1].tobytes())
+        for user in ("pipeline.encode", "pipeline.convert_chunk"):
+            release.setattr(f"{user}.encode_png", lambda image: cv2.imencode(".png", image)[1].tobytes())
         folder = converted(sources, tmp_path / "out", "--image_encoding=png")
     make_format_1_0(folder)
     assert verify.main([str(folder)]) == 0
