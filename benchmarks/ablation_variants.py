@@ -10,7 +10,7 @@ import numpy as np
 from ablation_shapes import even_strokes, level_ink, straighten, strengthen_ink
 
 from model.augment import PRESETS, AugmentConfig
-from pipeline.preprocess import PreprocessConfig
+from pipeline.steps import PreprocessConfig
 
 Change = Callable[[np.ndarray], np.ndarray]
 

@@ -21,7 +21,7 @@ import numpy as np
 from pipeline import gnt
 from pipeline.encode import image_encoder
 from pipeline.kernels import preprocess_records
-from pipeline.preprocess import PreprocessConfig
+from pipeline.steps import PreprocessConfig
 from schemas.classes import OUTSIDE, default_classes
 from schemas.example import sample_id_prefix
 

@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 
 from pipeline import gnt
-from pipeline.preprocess import EDGE_LEVEL, PreprocessConfig, denoise, pin_opencv
+from pipeline.preprocess import denoise, pin_opencv
+from pipeline.steps import EDGE_LEVEL, PreprocessConfig
 
 _INNER = PreprocessConfig().image_size - 2 * PreprocessConfig().margin
 

@@ -45,7 +45,8 @@ from pipeline.convert_chunk import convert_records
 from pipeline.encode import encode_png
 from pipeline.framing import Frames, pack, unpack
 from pipeline.kernels import count_ink, preprocess_records
-from pipeline.preprocess import PreprocessConfig, Unusable, pin_opencv, preprocess
+from pipeline.preprocess import Unusable, pin_opencv, preprocess
+from pipeline.steps import PreprocessConfig
 from pipeline.tfrecord import StagedFrames
 from schemas.manifest import KEPT
 

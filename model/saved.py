@@ -11,7 +11,7 @@ from typing import Any
 
 from model.errors import TrainError
 from model.run_folder import CLASSES, CONFIG, FORMAT, METRICS, MODEL
-from pipeline.preprocess import PreprocessConfig
+from pipeline.steps import PreprocessConfig
 from schemas.classes import ClassList, ClassListError, parse_classes
 from schemas.dataset import CARD, Card
 

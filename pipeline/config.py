@@ -10,7 +10,7 @@ from functools import cache, cached_property
 from importlib import metadata
 from typing import Any
 
-from pipeline.preprocess import PreprocessConfig
+from pipeline.steps import PreprocessConfig
 from schemas.classes import ClassList, default_classes
 from schemas.example import FORMAT_VERSION, IMAGE_ENCODINGS, ImageEncoding
 

@@ -15,8 +15,8 @@ from pipeline import gnt, staging, storage
 from pipeline.chunks import Chunk, read_chunk
 from pipeline.config import ConvertConfig
 from pipeline.encode import encode_png
-from pipeline.preprocess import UNUSABLE_REASONS
 from pipeline.staging import ChunkReceipt
+from pipeline.steps import UNUSABLE_REASONS
 from schemas.classes import OUTSIDE, character_of
 from schemas.example import sample_id_prefix
 from schemas.manifest import DROPPED, KEPT, NOT_SAMPLED, OUTSIDE_CLASS_SET, REJECTED

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.compiled import Kernels, read_only
-from pipeline.preprocess import EDGE_LEVEL, INK, MIN_CONTRAST, PAPER, UNUSABLE_REASONS, PreprocessConfig
+from pipeline.steps import EDGE_LEVEL, INK, MIN_CONTRAST, PAPER, UNUSABLE_REASONS, PreprocessConfig
 from schemas.manifest import BLANK, LARGER_THAN_IMAGE
 
 _kernels = Kernels()

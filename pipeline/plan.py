@@ -11,7 +11,7 @@ from pipeline.config import ConvertConfig
 from pipeline.errors import UserError, printable
 from pipeline.job import Conversion
 from pipeline.options import Arguments
-from pipeline.preprocess import PreprocessConfig
+from pipeline.steps import PreprocessConfig
 from schemas.classes import ClassList, ClassListError, default_classes, parse_classes
 from schemas.dataset import CARD, LOCK, MANIFEST_FOLDER, SPLITS, STAGING_FOLDER, is_own_name
 

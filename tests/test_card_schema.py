@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pipeline.config import LIBRARIES, ConvertConfig
-from pipeline.preprocess import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE, STEP_CHOICES, PreprocessConfig
+from pipeline.steps import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE, STEP_CHOICES, PreprocessConfig
 from schemas.dataset import MAX_SHARDS, SPLITS, Card, Counts, MemberInput, ShardFile, Split
 from schemas.example import FORMAT_VERSION, IMAGE_ENCODINGS
 from schemas.manifest import DROP_REASONS, REJECT_REASONS

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.encode import encode_example, encode_png, frame_example
-from pipeline.preprocess import PreprocessConfig, preprocess
+from pipeline.preprocess import preprocess
+from pipeline.steps import PreprocessConfig
 from schemas.example import FEATURES
 
 

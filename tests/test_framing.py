@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from pipeline.encode import encode_example, frame_example
 from pipeline.framing import Frames, pack, unpack
-from pipeline.preprocess import PreprocessConfig, preprocess
+from pipeline.preprocess import preprocess
+from pipeline.steps import PreprocessConfig
 
 
 def sparse(seed: int, count: int, size: int, ink: float) -> np.ndarray:

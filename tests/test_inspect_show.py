@@ -16,7 +16,8 @@ from pipeline.inspect import main
 from pipeline.inspection.blocks import draw
 from pipeline.inspection.steps import Picture, step_pictures
 from pipeline.options import PRESETS
-from pipeline.preprocess import PreprocessConfig, binarize, preprocess
+from pipeline.preprocess import binarize, preprocess
+from pipeline.steps import PreprocessConfig
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import preprocess as steps
+from pipeline import steps
 from pipeline.kernels import count_ink, preprocess_records
 from pipeline.options import PRESETS
-from pipeline.preprocess import UNUSABLE_REASONS, PreprocessConfig, Unusable, preprocess
+from pipeline.preprocess import Unusable, preprocess
+from pipeline.steps import UNUSABLE_REASONS, PreprocessConfig
 
 SETTINGS = [
     dict(zip(steps.STEP_CHOICES, choice, strict=True))

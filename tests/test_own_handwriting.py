@@ -17,7 +17,8 @@ import pytest
 from model.picture import BlankPicture, to_bitmap
 from pipeline.drawing.glyphs import pen_map
 from pipeline.drawing.handwriting import WriterStyle, draw, record_generator
-from pipeline.preprocess import PreprocessConfig, preprocess
+from pipeline.preprocess import preprocess
+from pipeline.steps import PreprocessConfig
 from schemas.classes import tag_of
 
 CHARACTERS = "我永龙暗好山"

@@ -14,7 +14,8 @@ from PIL import Image, ImageOps
 
 from model.errors import TrainError
 from model.picture import BlankPicture, read_picture, to_bitmap
-from pipeline.preprocess import PreprocessConfig, preprocess
+from pipeline.preprocess import preprocess
+from pipeline.steps import PreprocessConfig
 
 SIZE = 420
 Colour = tuple[int, int, int]

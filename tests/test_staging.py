@@ -15,8 +15,8 @@ from pipeline.archives import Input, list_members
 from pipeline.chunks import Chunk, plan_chunks
 from pipeline.config import ConvertConfig
 from pipeline.convert_chunk import convert_chunk, convert_records
-from pipeline.preprocess import PreprocessConfig
 from pipeline.shards import write_shard
+from pipeline.steps import PreprocessConfig
 
 
 @given(st.lists(st.integers(0, 2**64 - 1), min_size=1), st.integers(1, 99_999))

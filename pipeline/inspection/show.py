@@ -14,7 +14,7 @@ from pipeline.inspection.originals import Originals
 from pipeline.inspection.pictures import png, sheet
 from pipeline.inspection.steps import STORED, Picture, step_pictures
 from pipeline.inspection.stored import read_sample
-from pipeline.preprocess import PreprocessConfig
+from pipeline.steps import PreprocessConfig
 from schemas.dataset import Card
 from schemas.manifest import KEPT
 

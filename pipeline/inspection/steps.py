@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline import preprocess as steps
-from pipeline.preprocess import PreprocessConfig, Unusable
+from pipeline.preprocess import Unusable
+from pipeline.steps import MIN_CONTRAST, PreprocessConfig
 
 ORIGINAL = "original"
 STORED = "stored sample"
@@ -36,7 +37,7 @@ def step_pictures(bitmap: np.ndarray, config: PreprocessConfig) -> list[Picture]
         grey = show("grey", steps.to_grey(bitmap) if config.grey == "luma" else bitmap)
         denoised = show("denoise", steps.denoise(grey) if config.denoise == "median" else grey)
         darkest, lightest = steps.darkest_and_lightest(denoised)
-        if lightest - darkest < steps.MIN_CONTRAST:
+        if lightest - darkest < MIN_CONTRAST:
             return pictures
         # to_ink normalises by itself, and may do both in one pass: this picture is for the eye alone.
         show("normalize", steps.normalize(denoised, darkest, lightest) if config.normalize == "minmax" else denoised)

@@ -18,7 +18,8 @@ from pipeline.archives import Member, open_member, read_exactly
 from pipeline.encode import FRAME_FOOTER_BYTES, FRAME_HEADER_BYTES, encode_example, image_encoder
 from pipeline.errors import UserError
 from pipeline.gnt import HEADER_BYTES, MAX_RECORD_BYTES
-from pipeline.preprocess import PAPER, PreprocessConfig, Unusable, pin_opencv, preprocess
+from pipeline.preprocess import Unusable, pin_opencv, preprocess
+from pipeline.steps import PAPER, PreprocessConfig
 from pipeline.verification.example import read_image
 from pipeline.verification.findings import Finding, Findings
 from schemas.classes import OUTSIDE, ClassList

@@ -15,7 +15,7 @@ from pipeline import storage
 from pipeline.archives import Input, Member, list_members
 from pipeline.config import library_versions
 from pipeline.errors import UserError
-from pipeline.preprocess import PreprocessConfig
+from pipeline.steps import PreprocessConfig
 from pipeline.verification.check import Advance, Report, pool, run
 from pipeline.verification.findings import Finding
 from pipeline.verification.record import COLUMNS, Recipe, check_records
