@@ -18,8 +18,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import astuple
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -163,10 +165,10 @@ def _references() -> dict[str, float]:
     return {"microseconds_each": round((large - small) / 300_000 * 1e6, 1), "bytes_each": one}
 
 
-def _thousand_references(number: int) -> list[tuple[tuple[str, int], StagedBatch]]:
+def _thousand_references(number: int) -> list[tuple[tuple[str, int], tuple[Any, ...]]]:
     path = f"/staging/chunk-{number:032x}.arrow"
     return [
-        (("train", shard), StagedBatch(("1001-c.gnt", number, shard), path, shard, 10**7 + shard, 10**6))
+        (("train", shard), astuple(StagedBatch(("1001-c.gnt", number, shard), path, shard, 10**7 + shard, 10**6)))
         for shard in range(1000)
     ]
 

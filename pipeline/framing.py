@@ -65,7 +65,7 @@ class Frames:
         load()
         _, offsets, text = sample_id.buffers()
         id_end = np.frombuffer(offsets, np.int32)[sample_id.offset :][: len(sample_id) + 1].astype(np.int64)
-        self._ids = np.frombuffer(text or b"", np.uint8)
+        self._ids = read_only(np.frombuffer(text or b"", np.uint8))
         self._id_begin, self._id_bytes = id_end[:-1], np.diff(id_end)
         self._image_bytes, self._label = image_bytes, label
         self.size = np.empty(len(label), np.int64)

@@ -8,10 +8,16 @@ def test_beam_comes_without_data_frames_which_work_as_before_afterwards() -> Non
     script = """
 import gc, sys
 from pipeline.lean_imports import lean_imports
+gc.disable()
+with lean_imports():
+    pass
+assert not gc.isenabled()
+gc.enable()
 with lean_imports():
     assert not gc.isenabled()
     import pipeline.transforms, pipeline.workers
 assert gc.isenabled()
+assert gc.get_freeze_count() > 100_000
 assert not {"pandas", "pymongo"} & set(sys.modules)
 import apache_beam as beam, pandas, pyarrow, pymongo
 assert pyarrow.table({"a": [1]}).to_pandas()["a"].sum() == 1
