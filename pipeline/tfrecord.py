@@ -34,7 +34,7 @@ def write_tfrecord(path: str, frames: StagedFrames) -> TFRecordFile:
     with storage.explained(f"write {path}"), storage.atomic_large_write(path) as stream:
         for piece, of_piece in frames.pieces():
             stream.write(piece.data)
-            digest.update(piece)
+            digest.update(piece.data)
             crcs += of_piece
     return TFRecordFile(int(frames.size.sum()), digest.hexdigest(), frames.size, np.array(crcs, np.uint32))
 
