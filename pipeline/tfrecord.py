@@ -51,6 +51,7 @@ class StagedFrames:
         from pipeline.framing import Frames  # imported by who writes shards, not by who starts it
 
         self._images = _Images(batches, order)
+        assert len(self._images.size) == len(samples), "kept records and staged images aren't as many"
         self._raw_bytes = config.preprocess.image_size**2 if config.image_encoding == "raw" else None
         sizes = self._images.size if self._raw_bytes is None else np.full(len(samples), self._raw_bytes)
         label, sample_id = samples["label"].to_numpy().astype(np.int64), samples["sample_id"].combine_chunks()
