@@ -36,7 +36,8 @@ def main() -> None:
     with lean_imports():
         from pipeline import framing, kernels
 
-        kernels.load(), framing.load()  # before the processes are forked, as in the pipeline
+        kernels.load()  # before the processes are forked, as in the pipeline
+        framing.load()
     with multiprocessing.Pool() as pool:
         convert = partial(convert_chunk, config=config, staging_folder=staging)
         for receipt in pool.imap_unordered(convert, chunks):

@@ -13,8 +13,11 @@ _UNUSED = ("pandas", "pymongo")  # data frames, and Beam's MongoDB source
 
 
 @contextlib.contextmanager
-def lean_imports() -> Iterator[None]:
-    """While it lasts, what is in _UNUSED isn't found. What is imported stays, and is never searched for garbage."""
+def lean_imports(*, freeze: bool = False) -> Iterator[None]:
+    """While it lasts, what is in _UNUSED isn't found, and nobody looks for garbage among what is imported to stay.
+
+    To `freeze` is never to look there, nor at what else is there by then: for a process that does nothing else.
+    """
     import pyarrow
 
     finder = _Hiding()
@@ -25,7 +28,8 @@ def lean_imports() -> Iterator[None]:
         pyarrow.array([0])  # looks for pandas once, the first time it is given a list: later series are lists to it
         yield
     finally:
-        gc.freeze()
+        if freeze:
+            gc.freeze()
         if collecting:
             gc.enable()
         sys.meta_path.remove(finder)

@@ -7,7 +7,7 @@ from pipeline.lean_imports import lean_imports
 
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver hears it too, and ends what it has started
 logging.disable(logging.CRITICAL)  # Beam warns while it is imported, and this process prints for nobody
-with lean_imports():
+with lean_imports(freeze=True):
     import pipeline.transforms
     import pipeline.workers  # noqa: F401
     from pipeline import framing, kernels

@@ -13,7 +13,7 @@ import mmap
 import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 _DIRECT = getattr(os, "O_DIRECT", 0)  # Linux
 _BLOCK_BYTES = 4096  # a direct write begins at a multiple of it, in the file and in memory, and is one long
@@ -61,24 +61,17 @@ class UncachedStream:
 @contextmanager
 def uncached_write(path: str) -> Iterator[UncachedStream]:
     """A stream to a new file, whose bytes are on the disk when the block ends without an error."""
-    fd = _open(path)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
+        # Asked for afterwards: a file system without direct writes makes the file before it refuses to open it so.
+        with suppress(OSError):
+            fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | _DIRECT)
         with ThreadPoolExecutor(1) as writer:
             stream = UncachedStream(fd, writer)
             yield stream
             stream.finish()
     finally:
         os.close(fd)
-
-
-def _open(path: str) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    try:
-        return os.open(path, flags | _DIRECT, 0o666)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        return os.open(path, flags, 0o666)  # a file system that knows no direct writes
 
 
 def _write(fd: int, octets: memoryview) -> None:

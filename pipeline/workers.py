@@ -82,7 +82,7 @@ def _work(environment: dict[str, str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver hears it too, and ends its workers
     threading.excepthook = ignore_broken_connections
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
-    # At the end of a bundle Beam waits until its sampler of states looks up, which it does every 200 ms.
+    # At the end of a bundle Beam waits until its sampler of states looks up, in a long one every 200 ms.
     statesampler.StateSampler.__init__.__defaults__ = (_SAMPLING_MS,)
     try:
         _, harness, _ = sdk_worker_main.create_harness(environment)

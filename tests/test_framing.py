@@ -6,9 +6,11 @@ import gnt_files
 import numpy as np
 import pyarrow as pa
 import pytest
+import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline import staging
 from pipeline.encode import encode_example, frame_example
 from pipeline.framing import Frames, pack, unpack
 from pipeline.preprocess import preprocess
@@ -46,6 +48,19 @@ def test_packed_is_a_word_for_each_with_ink_and_one_for_each_group(size: int) ->
     words = padded.reshape(20, -1, 8).any(2).sum(1)
     _, sizes = pack(images, np.arange(20))
     assert sizes.tolist() == (8 * (words + padded.shape[1] // 512)).tolist()
+
+
+@pytest.mark.parametrize("damage", ["cut", "zeros", "more", "gone"])
+def test_what_was_damaged_is_not_unpacked(damage: str) -> None:
+    packed = pack(sparse(3, 4, 64, 0.05), np.arange(4))[0].tobytes()
+    damaged = {"cut": packed[:-800], "zeros": bytes(800) + packed[800:], "more": packed + bytes(8), "gone": b""}[damage]
+    with pytest.raises(RuntimeError, match="staging is damaged"):
+        unpack(damaged, 4, 64 * 64)
+
+
+def test_a_changed_layout_has_another_number() -> None:
+    packed = pack(sparse(11, 5, 33, 0.1), np.arange(5))[0]
+    assert (xxhash.xxh3_64_hexdigest(packed.tobytes()), staging._LAYOUT) == ("f602e137f8dadd06", 2)
 
 
 def test_written_samples_shrink_to_less_than_half() -> None:

@@ -13,7 +13,11 @@ with lean_imports():
     pass
 assert not gc.isenabled()
 gc.enable()
+frozen = gc.get_freeze_count()
 with lean_imports():
+    pass
+assert gc.get_freeze_count() == frozen
+with lean_imports(freeze=True):
     assert not gc.isenabled()
     import pipeline.transforms, pipeline.workers
 assert gc.isenabled()
