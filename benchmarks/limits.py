@@ -111,8 +111,8 @@ def _staging(path: Path, work: Path) -> list[dict[str, float]]:
         records, batches = write_staged_chunk(file, tables, shards)
         step = max(1, len(batches) // 50)
         some = [
-            StagedBatch(("1001-c.gnt", 0, number), file, number, begin, size)
-            for number, (_, _, begin, size) in list(enumerate(batches))[::step]
+            StagedBatch(("1001-c.gnt", 0, number), file, number, begin, size, crc)
+            for number, (_, _, begin, size, crc) in list(enumerate(batches))[::step]
         ]
         read = _median_seconds(partial(read_batches, some)) / len(some)
         rows.append(
@@ -168,7 +168,10 @@ def _references() -> dict[str, float]:
 def _thousand_references(number: int) -> list[tuple[tuple[str, int], tuple[Any, ...]]]:
     path = f"/staging/chunk-{number:032x}.arrow"
     return [
-        (("train", shard), astuple(StagedBatch(("1001-c.gnt", number, shard), path, shard, 10**7 + shard, 10**6)))
+        (
+            ("train", shard),
+            astuple(StagedBatch(("1001-c.gnt", number, shard), path, shard, 10**7 + shard, 10**6, 4 * 10**9)),
+        )
         for shard in range(1000)
     ]
 

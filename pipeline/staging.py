@@ -13,11 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import pyarrow as pa
 import xxhash
 
 from pipeline import storage
+from pipeline.errors import UserError
 from schemas.manifest import SOURCE_FIELDS
 
 KEY = "key"
@@ -45,6 +47,8 @@ class StagedBatch:
     begin: int
     """Its first byte in the file."""
     size_bytes: int
+    crc32c: int
+    """Of those bytes, from before they were written: what is read back goes into a shard with checksums of its own."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +63,14 @@ class ChunkReceipt:
     path: str
     content: str | None
     """The file's fingerprint."""
-    batches: list[tuple[int, int, int, int]]
-    """(shard, rows, first byte, bytes) of each record batch in the file."""
+    batches: list[tuple[int, int, int, int, int]]
+    """(shard, rows, first byte, bytes, their CRC-32C) of each record batch in the file."""
 
     def staged_batches(self) -> Iterator[tuple[tuple[str, int], StagedBatch]]:
         """((split, shard), where its rows lie) for each record batch."""
-        for number, (shard, _, begin, size) in enumerate(self.batches):
+        for number, (shard, _, begin, size, crc) in enumerate(self.batches):
             order = (self.member, self.first_record, number)
-            yield (self.split, shard), StagedBatch(order, self.path, number, begin, size)
+            yield (self.split, shard), StagedBatch(order, self.path, number, begin, size, crc)
 
 
 _HEADER_BYTES = 8 + STAGED_SCHEMA.serialize().size
@@ -130,13 +134,13 @@ def read_chunk_receipt(path: str) -> ChunkReceipt | None:
 
 def write_staged_chunk(
     path: str, tables: Iterable[pa.Table], num_shards: int
-) -> tuple[int, list[tuple[int, int, int, int]]]:
+) -> tuple[int, list[tuple[int, int, int, int, int]]]:
     """Writes tables of STAGED_SCHEMA, each in the order of its rows' shards and in one piece, a batch for each shard.
 
     Returns the number of records, and a receipt's batches.
     """
     records = 0
-    batches: list[tuple[int, int, int, int]] = []
+    batches: list[tuple[int, int, int, int, int]] = []
     with (
         storage.explained(f"write {path}"),
         storage.atomic_write(path) as stream,
@@ -147,7 +151,8 @@ def write_staged_chunk(
             for shard, batch in _by_shard(table, num_shards):
                 begin = stream.tell() or _HEADER_BYTES  # which is written with the first batch
                 writer.write_batch(batch)
-                batches.append((shard, batch.num_rows, begin, stream.tell() - begin))
+                crc = google_crc32c.value(batch.serialize())  # the message that is written
+                batches.append((shard, batch.num_rows, begin, stream.tell() - begin, crc))
     return records, batches
 
 
@@ -157,10 +162,10 @@ def commit_chunk(receipt: ChunkReceipt) -> None:
 
 
 def read_batches(batches: Iterable[StagedBatch]) -> list[pa.RecordBatch]:
-    """The rows of staged batches, in their order.
+    """The rows of staged batches, in their order. Raises UserError for one that isn't what was staged.
 
-    Local ones are mapped, so what isn't touched isn't read. A store is asked once for each, several at a time: what a
-    request costs is its way there and back.
+    Local ones are mapped, so that their images aren't held in memory twice. A store is asked once for each, several at
+    a time: what a request costs is its way there and back.
     """
     staged = list(batches)
     if any(storage.is_remote(batch.path) for batch in staged):
@@ -194,4 +199,9 @@ def _read_batch(staged: StagedBatch) -> pa.RecordBatch:
             with pa.memory_map(staged.path) as file:
                 file.seek(staged.begin)
                 source = file.read_buffer(staged.size_bytes)
-        return pa.ipc.read_record_batch(pa.ipc.read_message(source), STAGED_SCHEMA)
+    if google_crc32c.value(source) != staged.crc32c:
+        raise UserError(
+            f"{staged.path}: expected the bytes that were staged, found others from byte {staged.begin:,} on; "
+            "run the same command again, and delete this file first if that says the same"
+        )
+    return pa.ipc.read_record_batch(pa.ipc.read_message(source), STAGED_SCHEMA)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -20,7 +21,7 @@ import gnt_files
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import convert_chunk, storage
+from pipeline import convert_chunk, storage, verify
 from pipeline.chunks import Chunk
 from schemas.dataset import LOCK, STAGING_FOLDER, read_card
 
@@ -79,6 +80,18 @@ def test_sample_fraction_drops_by_hash_evenly_over_shards(tmp_path: Path, conver
     assert reasons.keys() == {None, "not_sampled"}
     assert 240 <= reasons["not_sampled"] <= 360
     assert all(40 <= shard.records <= 120 for shard in read_card(tmp_path / "o").split("train").shards)
+
+
+def test_a_shard_that_nothing_falls_into_is_a_file_too(tmp_path: Path, convert: Run) -> None:
+    (tmp_path / "1001-c.gnt").write_bytes(gnt_files.member(gnt_files.records_of("啊阿埃")))
+    status, _, _ = convert(f"--input={tmp_path}/1001-c.gnt", f"--output={tmp_path}/o", "--num_shards=train=9")
+    assert status == 0
+    keys = [hashlib.blake2b(f"train/1001-c.gnt/{i}".encode(), digest_size=8).digest() for i in range(3)]
+    expected = Counter(int.from_bytes(key, "big") * 9 >> 64 for key in keys)
+    shards = read_card(tmp_path / "o").split("train").shards
+    assert [shard.records for shard in shards] == [expected[number] for number in range(9)]
+    assert all((tmp_path / "o" / shard.path).stat().st_size == shard.bytes for shard in shards)
+    assert verify.main([str(tmp_path / "o")]) == 0
 
 
 def test_another_class_list_gives_other_labels(archives: Path, tmp_path: Path, convert: Run) -> None:

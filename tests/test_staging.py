@@ -15,6 +15,7 @@ from pipeline.archives import Input, list_members
 from pipeline.chunks import Chunk, plan_chunks
 from pipeline.config import ConvertConfig
 from pipeline.convert_chunk import convert_chunk, convert_records
+from pipeline.errors import UserError
 from pipeline.shards import write_shard
 from pipeline.steps import PreprocessConfig
 
@@ -112,6 +113,23 @@ def test_batches_of_a_shard_may_come_in_any_order(big_member: Path, tmp_path: Pa
     forward = write_shard("train", 0, batches, config, str(tmp_path / "a"), str(tmp_path / "sa")).file
     backward = write_shard("train", 0, batches[::-1], config, str(tmp_path / "b"), str(tmp_path / "sb")).file
     assert forward == backward
+
+
+@pytest.mark.parametrize("column", [staging.IMAGE, "label", "sample_id"])
+def test_what_changed_since_it_was_staged_becomes_no_shard(big_member: Path, tmp_path: Path, column: str) -> None:
+    [member] = list_members([Input("train", str(big_member))], 0)
+    [chunk] = plan_chunks(member, str(tmp_path))
+    config = ConvertConfig(num_shards={"train": 1})
+    batches = staged([chunk], config, tmp_path)[0]
+    values = staging.read_batches(batches)[0][column].buffers()[-1]
+    path = Path(batches[0].path)
+    content = bytearray(path.read_bytes())
+    content[content.index(values.to_pybytes()) + 1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=rf"{path.name}: expected the bytes that were staged"):
+        write_shard("train", 0, batches, config, str(tmp_path), str(tmp_path))
+    again = staged([chunk], config, tmp_path)[0]
+    assert write_shard("train", 0, again, config, str(tmp_path), str(tmp_path)).file.records == 80
 
 
 def test_rows_are_in_key_order(big_member: Path, tmp_path: Path) -> None:

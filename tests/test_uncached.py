@@ -78,6 +78,15 @@ def test_a_file_system_without_direct_writes(tmp_path: Path, monkeypatch: pytest
     assert bool(asked) == bool(uncached._DIRECT)
 
 
+def test_where_a_disk_takes_direct_writes_they_are_direct(tmp_path: Path) -> None:
+    try:
+        os.close(os.open(tmp_path / "probe", os.O_CREAT | os.O_WRONLY | uncached._DIRECT))
+    except OSError:
+        pytest.skip("no direct writes on this file system")
+    with uncached_write(str(tmp_path / "file")) as stream:
+        assert fcntl.fcntl(stream._fd, fcntl.F_GETFL) & uncached._DIRECT == uncached._DIRECT
+
+
 def test_a_disk_whose_blocks_are_larger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     really_write, refused = os.write, []
 
