@@ -1,7 +1,7 @@
 """The compiled training step beside Keras' fit and, where there is PyTorch, torch.compile, on the same batch.
 
     python benchmarks/step.py --data SHARDS --json step.json
-    python benchmarks/step.py --data SHARDS --replica_batch 256 --torch /path/to/python     (on a GPU)
+    python benchmarks/step.py --data SHARDS --replica_batch 512 --torch /path/to/python     (on a GPU)
 
 Each row runs in a process of its own; they take turns, round after round, and the medians are shown. All of them train
 VGG19 with batch normalisation and the mean of each map in place of two dense layers, by AdamW with a clipped gradient,
@@ -50,10 +50,12 @@ def main() -> None:
     parser.add_argument("--replica_batch", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=8.0, help="for each row in each round")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rows", nargs="+", choices=_NAMES, default=list(_NAMES), help="Keras' need ours beside them")
     parser.add_argument("--torch", metavar="PYTHON", help="an interpreter that imports torch and numpy")
     parser.add_argument("--json", type=Path, metavar="FILE")
     flags = parser.parse_args()
-    names = [name for name in _NAMES if name != "torch" or flags.torch]
+    wanted = {*flags.rows, *(_OURS[name] for name in flags.rows if name in _OURS)}
+    names = [name for name in _NAMES if name in wanted and (name != "torch" or flags.torch)]
     found: dict[str, list[float]] = {name: [] for name in names}
     executions: dict[str, int] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -104,7 +106,8 @@ def _steps_per_call(pace: float, shape: dict[str, Any]) -> int:
 
 def _last_line(command: list[str]) -> str:
     """What the command prints last. Ends this one if it fails."""
-    environment = os.environ | {"PYTHONPATH": str(_HERE.parent)}
+    paths = [str(_HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
@@ -124,14 +127,15 @@ def _print_table(rows: list[dict[str, Any]], shape: dict[str, Any]) -> None:
         rate = pace * shape["flops"]
         share = f"{rate / shape['peak_tflops'] / 1e12:.1%}" if shape["peak_tflops"] else "unknown"
         title = _NAMES[name] + (" (default)" if name in defaults else "")
-        keras = f"{pace / paces[_KERAS[name]]:.2f}" if name in _KERAS else ""
+        keras = f"{pace / paces[_KERAS[name]]:.2f}" if _KERAS.get(name) in paces else ""
         torch = f" {pace / paces['torch']:>10.2f}" if "torch" in paces else ""
         print(
             f"{title:<28} {pace:>10,.1f} {1e3 * shape['batch'] / pace:>10,.1f} {rate / 1e9:>10,.1f} {share:>9}"
             f" {keras:>18}{torch}"
         )
-    executed = {row["row"]: row["steps_per_execution"] for row in rows}
-    print(f"Keras' steps_per_execution: {executed['keras_xla']} with XLA, {executed['keras']} without")
+    executed = [f"{row['steps_per_execution']} ({_NAMES[row['row']]})" for row in rows if row["row"] in _OURS]
+    if executed:
+        print(f"steps_per_execution: {', '.join(executed)}")
 
 
 if __name__ == "__main__":
