@@ -74,14 +74,21 @@ def test_any_image_size_gives_float32_logits(size: int) -> None:
     assert logits.dtype == "float32"
 
 
+@pytest.mark.parametrize("batch_norm", [True, False])
 @pytest.mark.parametrize("size", [32, 50])
-def test_both_poolings_are_the_same_function_of_the_same_weights(size: int) -> None:
-    layer, reshape = _narrow("vgg13", size), _narrow("vgg13", size, pooling="reshape")
+def test_both_kinds_of_gradients_are_of_the_same_function_of_the_same_weights(size: int, batch_norm: bool) -> None:
+    derived, written = (
+        _narrow("vgg13", size, gradients=gradients, batch_norm=batch_norm, dropout=0.0)
+        for gradients in ("derived", "written")
+    )
     images = np.random.default_rng(0).random((3, size, size, 1), np.float32)
-    assert [v.path for v in layer.trainable_variables] == [v.path for v in reshape.trainable_variables]
-    for a, b in zip(layer.trainable_variables, reshape.trainable_variables, strict=True):
+    assert [v.path for v in derived.trainable_variables] == [v.path for v in written.trainable_variables]
+    for a, b in zip(derived.trainable_variables, written.trainable_variables, strict=True):
         np.testing.assert_array_equal(a, b)
-    np.testing.assert_allclose(layer(images), reshape(images), rtol=1e-5, atol=1e-6)
+    for training in (False, True):
+        np.testing.assert_allclose(
+            derived(images, training=training), written(images, training=training), rtol=1e-4, atol=1e-4
+        )
 
 
 def test_the_plain_model_holds_standard_layers_only() -> None:
