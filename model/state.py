@@ -74,13 +74,13 @@ def statistics_among(model: keras.Model, values: Sequence[Any]) -> list[Any]:
 def build_step_model(config: TrainConfig, image_size: int, num_classes: int, policy: str) -> keras.Model:
     """The model that the steps trace. Its own weights, the initial ones, lie in host memory."""
     with tf.device("CPU:0"):
-        return _build(config, image_size, num_classes, dtype=policy, pooling="reshape")
+        return _build(config, image_size, num_classes, dtype=policy, gradients="written")
 
 
 def build_plain_model(config: TrainConfig, image_size: int, num_classes: int) -> keras.Model:
     """The model to keep: float32, standard layers only."""
     with tf.device("CPU:0"):
-        return _build(config, image_size, num_classes, dtype="float32", pooling="layer")
+        return _build(config, image_size, num_classes, dtype="float32", gradients="derived")
 
 
 def set_evaluated_weights(model: keras.Model, state: TrainState) -> None:
@@ -91,6 +91,15 @@ def set_evaluated_weights(model: keras.Model, state: TrainState) -> None:
             variable.assign(first_copy(value))
         for variable, value in zip(statistics_of(model), statistics, strict=True):
             variable.assign(first_copy(value))
+
+
+def own_copies(variables: Sequence[Any]) -> list[Any]:
+    """Of variables of which every replica has a copy, those of the replica that asks."""
+    replica = int(tf.get_static_value(tf.distribute.get_replica_context().replica_id_in_sync_group))
+    return [
+        variable.values[replica % len(variable.values)] if hasattr(variable, "values") else variable
+        for variable in variables
+    ]
 
 
 def first_copy(variable: Any) -> np.ndarray:

@@ -17,12 +17,13 @@ from model.augment import PRESETS, augment
 from model.devices import has_gpu
 from model.options import TrainConfig
 from model.outliers import outlier_count, outliers
-from model.state import TrainState, non_trainable_values, statistics_among
+from model.state import TrainState, non_trainable_values, own_copies, statistics_among
 from model.update import adamw, all_finite, averaged, clipped, learning_rate, next_loss_scale
 
 PIXEL_MAX = 255.0
 TOP_K = 5
 _RANK_OF_ALL = 5  # [local replicas, replica batch, s, s, 1]
+_HOST = "CPU:0"
 
 
 class ForwardBackward(NamedTuple):
@@ -64,19 +65,25 @@ def normalize(images: Any) -> Any:
 
 
 def step_seed(config: TrainConfig, step: Any, replica: Any, replicas: int) -> Any:
-    """int32 [2], different for every seed, step and replica."""
-    return tf.stack(
-        [tf.constant(config.seed, tf.int32), tf.cast(step, tf.int32) * replicas + tf.cast(replica, tf.int32)]
-    )
+    """int64 [2], different for every seed, step and replica.
+
+    int64, as all that a step is told: TensorFlow keeps a GPU's int32 in host memory, and what travels to the GPU for a
+    step travels behind the kernels of the step before, which the host then waits for.
+    """
+    return tf.stack([tf.constant(config.seed, tf.int64), step * replicas + tf.cast(replica, tf.int64)])
 
 
 def make_forward_backward(model: keras.Model, config: TrainConfig, replicas: int) -> Callable[..., ForwardBackward]:
-    """(weights, statistics, uint8 [B, s, s, 1], int32 [B], seed, loss scale) -> ForwardBackward, one XLA cluster."""
+    """(weights, statistics, uint8 [B, s, s, 1], int32 [B], seed, loss scale) -> ForwardBackward, one XLA cluster.
+
+    Weights and statistics are tensors or variables, which the cluster reads.
+    """
     distortion = PRESETS[config.augment]
 
     def forward_backward(
         weights: list[Any], statistics: list[Any], images: Any, labels: Any, seed: Any, loss_scale: Any
     ) -> ForwardBackward:
+        weights, statistics, seed = tensors(weights), tensors(statistics), tf.cast(seed, tf.int32)
         inputs = normalize(images)
         strange = outlier_count(config.outliers, images.shape[0])
         if strange:
@@ -102,10 +109,11 @@ def make_forward_backward(model: keras.Model, config: TrainConfig, replicas: int
     return compiled(forward_backward, config.xla)
 
 
-def make_update(config: TrainConfig, total_steps: int) -> Callable[..., dict[str, list[Any]]]:
-    """(values of the state, summed ForwardBackward, step) -> new values of the state, one XLA cluster."""
+def make_update(config: TrainConfig, total_steps: int) -> Callable[..., None]:
+    """(variables of a replica's state, summed ForwardBackward, step) assigns their new values, one XLA cluster."""
 
-    def update(values: dict[str, list[Any]], summed: ForwardBackward, step: Any) -> dict[str, list[Any]]:
+    def update(variables: dict[str, list[Any]], summed: ForwardBackward, step: Any) -> None:
+        values = {name: tensors(variables[name]) for name in variables}
         gradients = summed.gradients
         scaling = bool(values["loss_scale"])
         if scaling:
@@ -133,7 +141,9 @@ def make_update(config: TrainConfig, total_steps: int) -> Callable[..., dict[str
             }
             scale, good_steps = next_loss_scale(values["loss_scale"][0], values["good_steps"][0], finite)
             new |= {"loss_scale": [scale], "good_steps": [good_steps]}
-        return new
+        for name in new:
+            for variable, value in zip(variables[name], new[name], strict=True):
+                variable.assign(value)
 
     return compiled(update, config.xla)
 
@@ -150,34 +160,35 @@ def make_step(
     replicas = strategy.num_replicas_in_sync
     forward_backward = make_forward_backward(model, config, replicas)
     update = make_update(config, total_steps)
-    names = [name for name in STATE_FIELDS if getattr(state, name)]
 
-    def replica_step(images: Any, labels: Any, step: Any) -> tuple[Any, Any]:
+    def replica_step(images: Any, labels: Any, numbers: Any, index: Any) -> tuple[Any, Any]:
         context = tf.distribute.get_replica_context()
+        step = numbers[index]
         images, labels = own_rows(images, labels)
         images = tf.ensure_shape(images, [config.global_batch // replicas, *images.shape[1:]])
-        values = {name: [variable.read_value() for variable in getattr(state, name)] for name in STATE_FIELDS}
+        # The clusters read and assign the variables: outside them that would be hundreds of operations a step.
+        variables = {name: own_copies(getattr(state, name)) for name in STATE_FIELDS}
         seed = step_seed(config, step, context.replica_id_in_sync_group, replicas)
-        scale = values["loss_scale"][0] if values["loss_scale"] else tf.ones([])
-        result = forward_backward(values["weights"], values["statistics"], images, labels, seed, scale)
+        scale = variables["loss_scale"][0].read_value() if variables["loss_scale"] else tf.ones([])
+        result = forward_backward(variables["weights"], variables["statistics"], images, labels, seed, scale)
         if replicas > 1:
             flat = tf.nest.flatten(result)
             result = tf.nest.pack_sequence_as(result, context.all_reduce(tf.distribute.ReduceOp.SUM, flat))
-        new = update(values, result, step)
-        for name in names:
-            for variable, value in zip(getattr(state, name), new[name], strict=True):
-                variable.assign(value)
+        update(variables, result, step)
         return result.loss, result.accuracy
 
     def steps(iterator: Any, first_step: Any, count: Any) -> tuple[Any, Any]:
-        losses = tf.TensorArray(tf.float32, size=tf.cast(count, tf.int32))
-        accuracies = tf.TensorArray(tf.float32, size=tf.cast(count, tf.int32))
-        for number in tf.range(count):
-            images, labels = next(iterator)
-            loss, accuracy = strategy.run(replica_step, args=(images, labels, first_step + number))
-            losses = losses.write(tf.cast(number, tf.int32), strategy.experimental_local_results(loss)[0])
-            accuracies = accuracies.write(tf.cast(number, tf.int32), strategy.experimental_local_results(accuracy)[0])
-        return losses.stack(), accuracies.stack()
+        numbers = strategy.run(lambda: first_step + tf.range(count))  # on every replica's device
+        with tf.device(_HOST):
+            count = tf.cast(count, tf.int32)
+            losses, accuracies = (tf.TensorArray(tf.float32, size=count) for _ in range(2))
+            for index in tf.range(count):
+                with tf.device(None):
+                    images, labels = next(iterator)
+                    loss, accuracy = strategy.run(replica_step, args=(images, labels, numbers, index))
+                losses = losses.write(index, strategy.experimental_local_results(loss)[0])
+                accuracies = accuracies.write(index, strategy.experimental_local_results(accuracy)[0])
+            return losses.stack(), accuracies.stack()
 
     return tf.function(steps, reduce_retracing=True)
 
@@ -203,8 +214,8 @@ def make_evaluation(model: keras.Model, state: TrainState, config: TrainConfig, 
     weights, statistics = state.evaluated
 
     def forward(weights: list[Any], statistics: list[Any], images: Any, labels: Any, mask: Any) -> Any:
-        values = non_trainable_values(model, statistics, None)
-        logits, _ = model.stateless_call(weights, values, normalize(images), training=False)
+        values = non_trainable_values(model, tensors(statistics), None)
+        logits, _ = model.stateless_call(tensors(weights), values, normalize(images), training=False)
         loss = smoothed_cross_entropy(logits, labels, 0.0)
         truth = tf.gather(logits, labels, batch_dims=1)[:, None]
         rank = tf.reduce_sum(tf.cast(logits > truth, tf.int32), 1)
@@ -215,8 +226,7 @@ def make_evaluation(model: keras.Model, state: TrainState, config: TrainConfig, 
 
     def replica_evaluation(images: Any, labels: Any, mask: Any) -> Any:
         images, labels, mask = own_rows(images, labels, mask)
-        values = [variable.read_value() for variable in weights]
-        return forward(values, [variable.read_value() for variable in statistics], images, labels, mask)
+        return forward(own_copies(weights), own_copies(statistics), images, labels, mask)
 
     def evaluation(images: Any, labels: Any, mask: Any) -> Any:
         sums = strategy.run(replica_evaluation, args=(images, labels, mask))
@@ -230,7 +240,7 @@ def own_rows(images: Any, *others: Any) -> list[Any]:
     if images.shape.rank != _RANK_OF_ALL:
         return [images, *others]
     number = tf.distribute.get_replica_context().replica_id_in_sync_group
-    with tf.device("CPU:0"):  # only these rows travel to the device
+    with tf.device(_HOST):  # only these rows travel to the device
         return [tensor[number % tensor.shape[0]] for tensor in (images, *others)]
 
 
@@ -256,6 +266,11 @@ def smoothed_cross_entropy(logits: Any, labels: Any, smoothing: Any) -> Any:
     if isinstance(smoothing, float) and not smoothing:
         return truth
     return (1 - smoothing) * truth + smoothing * (log_sum - tf.reduce_mean(logits, 1))
+
+
+def tensors(values: list[Any]) -> list[Any]:
+    """Of tensors or variables: a cluster that is given variables reads them itself."""
+    return [tf.convert_to_tensor(value) for value in values]
 
 
 def compiled(function: Callable[..., Any], xla: bool | None) -> Callable[..., Any]:

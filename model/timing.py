@@ -28,8 +28,17 @@ from model.loop import Loop, Task
 from model.options import TrainConfig
 from model.progress import Report
 from model.run_folder import METRICS
-from model.state import TrainState, build_step_model, non_trainable_values
-from model.step import compiled, make_forward_backward, make_step, normalize, policy_of, resolve_precision, step_seed
+from model.state import TrainState, build_step_model, non_trainable_values, own_copies
+from model.step import (
+    compiled,
+    make_forward_backward,
+    make_step,
+    normalize,
+    policy_of,
+    resolve_precision,
+    step_seed,
+    tensors,
+)
 
 _MODES: tuple[InputMode, ...] = ("memory", "stream")
 _ROUNDS = 5
@@ -151,12 +160,12 @@ def _replica_seconds(run: Callable[..., Any], batch: Any, strategy: Any, seconds
 
 def _forward(config: TrainConfig, model: Any, state: TrainState) -> Callable[..., Any]:
     def forward(weights: list[Any], statistics: list[Any], images: Any) -> Any:
-        values = non_trainable_values(model, statistics, None)
-        logits, _ = model.stateless_call(weights, values, normalize(images), training=False)
+        values = non_trainable_values(model, tensors(statistics), None)
+        logits, _ = model.stateless_call(tensors(weights), values, normalize(images), training=False)
         return tf.reduce_sum(logits)
 
     run = compiled(forward, config.xla)
-    return lambda images, _: run(_read(state.weights), _read(state.statistics), images)
+    return lambda images, _: run(own_copies(state.weights), own_copies(state.statistics), images)
 
 
 def _backward(config: TrainConfig, model: Any, state: TrainState, replicas: int) -> Callable[..., Any]:
@@ -165,7 +174,7 @@ def _backward(config: TrainConfig, model: Any, state: TrainState, replicas: int)
     def backward(images: Any, labels: Any) -> Any:
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         seed = step_seed(config, tf.zeros([], tf.int64), replica, replicas)
-        result = run(_read(state.weights), _read(state.statistics), images, labels, seed, tf.ones([]))
+        result = run(own_copies(state.weights), own_copies(state.statistics), images, labels, seed, tf.ones([]))
         # A value of each gradient: TensorFlow leaves out what nobody asks for.
         return result.loss + tf.add_n([tf.reshape(gradient, [-1])[0] for gradient in result.gradients])
 
@@ -228,10 +237,6 @@ def _dealt(batch: Any, strategy: Any) -> tuple[Any, ...]:
         )
 
     return tuple(part(values) for values in batch)
-
-
-def _read(variables: list[Any]) -> list[Any]:
-    return [variable.read_value() for variable in variables]
 
 
 def _peak_of_devices(precision: str, replicas: int) -> float | None:
