@@ -18,7 +18,7 @@ from model.devices import has_gpu
 from model.options import TrainConfig
 from model.outliers import outlier_count, outliers
 from model.state import TrainState, non_trainable_values, own_copies, statistics_among
-from model.update import adamw, all_finite, averaged, clipped, learning_rate, next_loss_scale
+from model.update import adamw, average, clip_factor, gradient_norm, learning_rate, next_loss_scale
 
 PIXEL_MAX = 255.0
 TOP_K = 5
@@ -113,36 +113,30 @@ def make_update(config: TrainConfig, total_steps: int) -> Callable[..., None]:
     """(variables of a replica's state, summed ForwardBackward, step) assigns their new values, one XLA cluster."""
 
     def update(variables: dict[str, list[Any]], summed: ForwardBackward, step: Any) -> None:
-        values = {name: tensors(variables[name]) for name in variables}
-        gradients = summed.gradients
-        scaling = bool(values["loss_scale"])
-        if scaling:
-            gradients = [gradient / values["loss_scale"][0] for gradient in gradients]
-            finite = all_finite(gradients)
         rate = learning_rate(step, config, total_steps)
-        weights, first, second = adamw(
-            values["weights"],
-            values["first_moments"],
-            values["second_moments"],
-            clipped(gradients, config.clip_norm),
-            step,
-            rate,
-            config.weight_decay,
-        )
-        new = {"weights": weights, "first_moments": first, "second_moments": second, "statistics": summed.statistics}
-        if config.ema:
-            new["average_weights"] = averaged(values["average_weights"], weights, step, config.ema)
-            new["average_statistics"] = averaged(values["average_statistics"], summed.statistics, step, config.ema)
+        norm, factor, moves = gradient_norm(summed.gradients), tf.ones([]), tf.ones([])
+        scaling = bool(variables["loss_scale"])
         if scaling:
             # A gradient that overflowed changes nothing but the scale.
-            new = {
-                name: [tf.where(finite, after, before) for after, before in zip(new[name], values[name], strict=True)]
-                for name in new
-            }
-            scale, good_steps = next_loss_scale(values["loss_scale"][0], values["good_steps"][0], finite)
-            new |= {"loss_scale": [scale], "good_steps": [good_steps]}
-        for name in new:
-            for variable, value in zip(variables[name], new[name], strict=True):
+            scale, good_steps = variables["loss_scale"][0], variables["good_steps"][0]
+            norm, factor, finite = norm / scale, 1 / scale, tf.math.is_finite(norm)
+            moves = tf.cast(finite, tf.float32)
+        factor *= clip_factor(norm, config.clip_norm)
+        gradients = [gradient * factor for gradient in summed.gradients]
+        statistics = summed.statistics
+        if scaling:
+            gradients = [tf.where(finite, gradient, 0.0) for gradient in gradients]
+            statistics = [tf.where(finite, *pair) for pair in zip(statistics, variables["statistics"], strict=True)]
+        weights = variables["weights"]
+        moments = variables["first_moments"], variables["second_moments"]
+        adamw(weights, *moments, gradients, step, rate, config.weight_decay, moves)
+        for variable, value in zip(variables["statistics"], statistics, strict=True):
+            variable.assign(value)
+        if config.ema:
+            average(variables["average_weights"], weights, step, config.ema, moves)
+            average(variables["average_statistics"], statistics, step, config.ema, moves)
+        if scaling:
+            for variable, value in zip((scale, good_steps), next_loss_scale(scale, good_steps, finite), strict=True):
                 variable.assign(value)
 
     return compiled(update, config.xla)

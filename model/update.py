@@ -1,4 +1,4 @@
-"""The update of the weights from their gradients: clipping, AdamW, moving averages, loss scaling. Pure functions."""
+"""The update of the weights from their gradients: clipping, AdamW, moving averages, loss scaling."""
 
 from __future__ import annotations
 
@@ -32,43 +32,60 @@ def learning_rate(step: Any, config: TrainConfig, total_steps: int) -> Any:
     return config.learning_rate * tf.minimum((step + 1) / (warmup + 1), 1.0) * factor
 
 
-def clipped(gradients: list[Any], clip_norm: float) -> list[Any]:
-    """The gradients of a whole step, scaled down where their global norm is above `clip_norm`; 0 is off."""
-    if not clip_norm:
-        return gradients
-    norm = tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(gradient)) for gradient in gradients]))
-    factor = clip_norm / tf.maximum(norm, clip_norm)
-    return [gradient * factor for gradient in gradients]
+def gradient_norm(gradients: list[Any]) -> Any:
+    """Of all gradients together, float32; not finite where a gradient isn't."""
+    return tf.sqrt(2 * tf.add_n([tf.nn.l2_loss(gradient) for gradient in gradients]))
+
+
+def clip_factor(norm: Any, clip_norm: float) -> Any:
+    """What gradients of that norm are multiplied by to have at most `clip_norm`; 0 is off."""
+    return clip_norm / tf.maximum(norm, clip_norm) if clip_norm else tf.ones([])
 
 
 def adamw(
-    weights: list[Any], first: list[Any], second: list[Any], gradients: list[Any], step: Any, rate: Any, decay: float
-) -> tuple[list[Any], list[Any], list[Any]]:
-    """New weights, first and second moments. Decay is decoupled, and spares biases and normalisation."""
+    weights: list[Any],
+    first: list[Any],
+    second: list[Any],
+    gradients: list[Any],
+    step: Any,
+    rate: Any,
+    decay: float,
+    moves: Any = 1.0,
+) -> None:
+    """Assigns the variables of weights and of both moments. Decay is decoupled, and spares biases and normalisation.
+
+    `moves` is 1, or 0 to leave everything as it is. One operation a weight that reads and writes memory once: put
+    together from TensorFlow's arithmetic it would be a dozen.
+    """
     t = tf.cast(step, tf.float32) + 1
-    rate_1, rate_2 = 1 / (1 - tf.pow(_BETA_1, t)), 1 / (1 - tf.pow(_BETA_2, t))
-    new_weights, new_first, new_second = [], [], []
+    power_1, power_2 = tf.pow(_BETA_1, t), tf.pow(_BETA_2, t)
     for weight, m, v, gradient in zip(weights, first, second, gradients, strict=True):
-        m = _BETA_1 * m + (1 - _BETA_1) * gradient
-        v = _BETA_2 * v + (1 - _BETA_2) * tf.square(gradient)
-        change = m * rate_1 / (tf.sqrt(v * rate_2) + _EPSILON)
         if weight.shape.rank > 1:
-            change += decay * weight
-        new_weights.append(weight - rate * change)
-        new_first.append(m)
-        new_second.append(v)
-    return new_weights, new_first, new_second
+            weight.assign(weight * (1 - moves * rate * decay))
+        tf.raw_ops.ResourceApplyAdam(
+            var=weight.handle,
+            m=m.handle,
+            v=v.handle,
+            beta1_power=power_1,
+            beta2_power=power_2,
+            lr=moves * rate,
+            beta1=1 - moves * (1 - _BETA_1),
+            beta2=1 - moves * (1 - _BETA_2),
+            epsilon=_EPSILON * tf.sqrt(1 - power_2),  # it is added before the second moment's bias is corrected
+            grad=gradient,
+        )
 
 
-def averaged(averages: list[Any], values: list[Any], step: Any, decay: float) -> list[Any]:
-    """Moving averages; young ones follow faster, so that a short run isn't held to its first weights."""
+def average(averages: list[Any], values: list[Any], step: Any, decay: float, moves: Any = 1.0) -> None:
+    """Moves the variables of moving averages towards `values`; `moves` as above.
+
+    Young ones follow faster, so that a short run isn't held to its first weights.
+    """
     step = tf.cast(step, tf.float32)
-    keep = tf.minimum(decay, (1 + step) / (10 + step))
-    return [keep * average + (1 - keep) * value for average, value in zip(averages, values, strict=True)]
-
-
-def all_finite(tensors: list[Any]) -> Any:
-    return tf.reduce_all(tf.stack([tf.reduce_all(tf.math.is_finite(tensor)) for tensor in tensors]))
+    share = moves * (1 - tf.minimum(decay, (1 + step) / (10 + step)))
+    for variable, value in zip(averages, values, strict=True):
+        delta = variable - value
+        tf.raw_ops.ResourceApplyGradientDescent(var=variable.handle, alpha=share, delta=delta)
 
 
 def next_loss_scale(scale: Any, good_steps: Any, finite: Any) -> tuple[Any, Any]:
