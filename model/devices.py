@@ -38,16 +38,18 @@ def setup_tensorflow() -> None:
 def keep_freed_memory() -> None:
     """Has glibc hand freed memory out again instead of returning it to the kernel; elsewhere it does nothing.
 
-    A batch is megabytes, and to touch as much new memory costs more than to fill it (benchmarks/log.md).
+    Batches, gradients and what lies between are megabytes each, and to touch as much new memory costs more than to fill
+    it (benchmarks/log.md). A higher threshold for mappings isn't enough: what a thread's own arena, 64 MiB, has no room
+    for is mapped and unmapped all the same.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
-        mallopt(_M_TRIM_THRESHOLD, _LARGE_BYTES)
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
-_LARGE_BYTES = 1 << 30  # 1 GiB: batches are kept, a split's images are returned
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+_KEPT_BYTES = 1 << 30  # of free memory at the end of the heap
 
 
 @contextlib.contextmanager
