@@ -9,10 +9,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numba
 import numpy as np
+from numba.core.caching import FunctionCache
+from numba.core.runtime import rtsys
+
+_KNOWN_NUMBA = "0.68.1"
+"""Of this version we know what functions that were kept need of it. Another fills its registries first: 0.2 s more."""
 
 
 class Kernels:
@@ -27,6 +33,8 @@ class Kernels:
             dispatcher = numba.njit(cache=True, nogil=True)(function)
         except RuntimeError:  # neither beside its file nor in the home folder may anything be kept
             dispatcher = numba.njit(nogil=True)(function)
+        if numba.__version__ == _KNOWN_NUMBA and isinstance(dispatcher._cache, FunctionCache):
+            dispatcher._cache.load_overload = partial(_load_kept, dispatcher._cache)
         self._dispatchers.append(dispatcher)
         return dispatcher
 
@@ -42,6 +50,12 @@ class Kernels:
                     dispatcher._cache.flush()
                 dispatcher._cache.disable()
             first_call()
+
+
+def _load_kept(cache: FunctionCache, signature: Any, context: Any) -> Any:
+    """Numba's load_overload without what only compiling needs, which the compiler fetches when it comes to that."""
+    rtsys.initialize(context)
+    return cache._load_overload(signature, context)
 
 
 def read_only(values: np.ndarray) -> np.ndarray:

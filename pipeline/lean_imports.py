@@ -1,4 +1,4 @@
-"""Beam and Arrow without what they take along only because it is installed."""
+"""Beam and Arrow without what they take along only because it is installed, and nothing before it is used."""
 
 from __future__ import annotations
 
@@ -7,20 +7,24 @@ import gc
 import sys
 from collections.abc import Iterator
 from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import LazyLoader
 from typing import Any
 
-_UNUSED = ("pandas", "pymongo")  # data frames, and Beam's MongoDB source
+_UNUSED = ("pandas", "pymongo", "bson")  # data frames, and Beam's MongoDB source
+_LATER = ("boto3", "httplib2", "requests")  # clients of stores and clouds: of no use to most conversions
 
 
 @contextlib.contextmanager
 def lean_imports(*, freeze: bool = False) -> Iterator[None]:
-    """While it lasts, what is in _UNUSED isn't found, and nobody looks for garbage among what is imported to stay.
+    """While it lasts, what is in _UNUSED isn't found, what is in _LATER is executed when something in it is first
+    used, even afterwards, and nobody looks for garbage among what is imported to stay.
 
     To `freeze` is never to look there, nor at what else is there by then: for a process that does nothing else.
     """
     import pyarrow
 
-    finder = _Hiding()
+    finder = _Lean()
     sys.meta_path.insert(0, finder)
     collecting = gc.isenabled()
     gc.disable()
@@ -35,7 +39,11 @@ def lean_imports(*, freeze: bool = False) -> Iterator[None]:
         sys.meta_path.remove(finder)
 
 
-class _Hiding(MetaPathFinder):
-    def find_spec(self, name: str, _path: Any = None, _target: Any = None) -> None:
+class _Lean(MetaPathFinder):
+    def find_spec(self, name: str, _path: Any = None, _target: Any = None) -> ModuleSpec | None:
         if name in _UNUSED:
             raise ModuleNotFoundError(f"{name} is left out", name=name)
+        spec = PathFinder.find_spec(name) if name in _LATER else None
+        if spec is not None and spec.loader is not None:
+            spec.loader = LazyLoader(spec.loader)
+        return spec

@@ -3,6 +3,8 @@
 import logging
 import signal
 
+import pyarrow.compute  # noqa: F401 - for writing shards: each worker would import it for itself
+
 from pipeline.lean_imports import lean_imports
 
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver hears it too, and ends what it has started

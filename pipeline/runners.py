@@ -9,6 +9,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from typing import TypeVar, cast
 
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from apache_beam.portability.api import beam_provision_api_pb2
@@ -23,6 +24,7 @@ from pipeline.errors import UserError
 from pipeline.options import STEPS, Arguments
 from pipeline.workers import forked_environment, ignore_broken_connections
 
+_View = TypeVar("_View", bound=PipelineOptions)
 _OUR_FLAGS = ("input", "preset", *(flag.name for flag in fields(Arguments)), *STEPS)
 _RAY = "the Ray runner is an abandoned prototype, and nobody vouches for what it leaves out"
 _LOSES_DATA = {
@@ -55,8 +57,9 @@ def _direct_runner(
     flags: Sequence[str], local: LocalPlan, on_lost: Callable[[str], None]
 ) -> tuple[PipelineRunner, PipelineOptions]:
     """Beam's FnApiRunner, by name: DirectRunner would look for a Prism binary on the network first."""
-    options = PipelineOptions(list(flags))
-    _refuse_unknown(options)
+    options = _Options(list(flags))
+    if flags:
+        _refuse_unknown(options)
     direct = options.view_as(DirectOptions)
     direct.direct_num_workers = local.workers
     if local.mode != "multi_processing":
@@ -64,6 +67,16 @@ def _direct_runner(
     direct.direct_running_mode = None  # the mode would put Beam's own way of starting workers in the place of ours
     environment = forked_environment(on_lost)
     return FnApiRunner(default_environment=environment, provision_info=_provision_info(options)), options
+
+
+class _Options(PipelineOptions):
+    """Beam's options, of which it asks for the same few views a hundred times, and would parse the flags for each."""
+
+    def view_as(self, cls: type[_View]) -> _View:
+        views = self.__dict__.setdefault("_views", {})
+        if cls not in views:
+            views[cls] = super().view_as(cls)
+        return cast(_View, views[cls])
 
 
 def _provision_info(options: PipelineOptions) -> ExtendedProvisionInfo:
