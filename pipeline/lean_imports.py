@@ -1,4 +1,4 @@
-"""Beam and Arrow without what they take along only because it is installed, and nothing before it is used."""
+"""Beam and Arrow without what they import only because it is installed; clients of stores once they are used."""
 
 from __future__ import annotations
 
