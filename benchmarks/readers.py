@@ -142,6 +142,9 @@ def write_webdataset(images: Any, labels: Any, folder: Path) -> None:
 def _import(name: str) -> None:
     """What a training with this reader imports whatever it reads with: the framework itself."""
     if name in READERS_OF_SHARDS:
+        from model.devices import keep_freed_memory
+
+        keep_freed_memory()  # as in a training run
         import tensorflow  # noqa: F401
     elif name != "webdataset":
         __import__("datasets" if name == "hugging_face" else name)

@@ -112,7 +112,10 @@ class MemorySource:
         numbers = tf.data.Dataset.range(first_step * share.local_replicas, last_step * share.local_replicas)
         plain = tf.autograph.experimental.do_not_convert(gather)  # looking for what to convert takes 0.1 s
         batches = numbers.map(plain, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        return batches.prefetch(tf.data.AUTOTUNE).with_options(_options())
+        options = _options()
+        # Rewriting so short a pipeline gains nothing, and would copy the images: as much memory again, for a while.
+        options.experimental_optimization.apply_default_optimizations = False
+        return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
 class StreamSource:

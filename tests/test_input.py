@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -94,6 +96,31 @@ def test_auto_takes_memory_where_the_split_fits(folder: Path, monkeypatch: pytes
     assert _source(folder, "auto").mode == "memory"
     monkeypatch.setattr("model.input.free_memory_bytes", lambda: RECORDS * SIZE * SIZE)
     assert _source(folder, "auto").mode == "stream"
+
+
+_COPIES = """
+import resource
+import numpy as np
+from model.examples import aligned_empty
+from model.input import MemorySource
+
+def peak_mib():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+
+images = aligned_empty((64 << 10, 64, 64, 1))  # 256 MiB
+images[:] = 1
+before = peak_mib()
+source = MemorySource(images, np.zeros(len(images), np.int32), 64, 1)
+next(iter(source.batches(0, 100).batch(1, drop_remainder=True).prefetch(2)))
+print(peak_mib() - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere ru_maxrss is in bytes")
+def test_a_split_in_memory_is_never_there_twice() -> None:
+    run = subprocess.run([sys.executable, "-c", _COPIES], capture_output=True, text=True, check=True)
+    assert int(run.stdout) < 128
 
 
 @pytest.mark.parametrize(("batch", "multiple", "batches"), [(8, 1, 3), (8, 2, 4), (7, 1, 3), (21, 4, 4), (50, 1, 1)])
