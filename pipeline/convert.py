@@ -46,7 +46,6 @@ def convert(arguments: Arguments) -> None:
     from pipeline import prefork
     from pipeline.direct import is_direct, may_fork
 
-    # Started before it is known whether the input is large enough to need it: waiting to know would cost more.
     if is_direct(arguments.runner) and may_fork(arguments.beam):
         prefork.start()
     from rich.console import Console

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pipeline.errors import UserError
 
-SMALL_INPUT_BYTES = 64 << 20  # 64 MiB: less is done in one process before others have started
+_WORKER_BYTES = 16 << 20  # 16 MiB, some 3,500 records: for fewer another worker isn't worth its start
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,15 @@ def is_direct(runner: str) -> bool:
 
 
 def may_fork(flags: Sequence[str]) -> bool:
-    """Whether an input of any size would be shared out to processes."""
-    return plan_local(flags, SMALL_INPUT_BYTES).mode == "multi_processing"
+    """Whether workers will be processes: it depends on no input."""
+    return plan_local(flags, 0).mode == "multi_processing"
 
 
 def plan_local(flags: Sequence[str], source_bytes: int) -> LocalPlan:
-    """All cores, in processes, unless Beam's own flags say otherwise or the input is too small to share out."""
+    """A process for each core that the input suffices for, unless Beam's own flags say otherwise.
+
+    Even if that is one: where there is a second core, a process of its own gets ready while the driver does.
+    """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--direct_running_mode")
     parser.add_argument("--direct_num_workers")
@@ -42,13 +45,11 @@ def plan_local(flags: Sequence[str], source_bytes: int) -> LocalPlan:
         raise UserError(f"--direct_num_workers {asked.direct_num_workers}: expected 0 (all cores) or more")
     # What isn't a number is refused by Beam's own parser later.
     number = int(asked.direct_num_workers) if str(asked.direct_num_workers).isdecimal() else None
-    mode = asked.direct_running_mode
-    if mode is None:
-        alone = number == 1 or (number is None and source_bytes < SMALL_INPUT_BYTES) or _cores() == 1
-        mode = "in_memory" if alone else "multi_processing"
+    alone = (number or _cores()) == 1
+    mode = asked.direct_running_mode or ("in_memory" if alone else "multi_processing")
     if mode == "in_memory":
         return LocalPlan(mode, number or 1)
-    return LocalPlan(mode, number or _cores())
+    return LocalPlan(mode, number or min(_cores(), 1 + source_bytes // _WORKER_BYTES))
 
 
 def _cores() -> int:

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import gnt_files
 import pytest
 
+from pipeline import direct
 from pipeline.convert import main
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "real"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_core() -> Iterator[None]:
+    """Conversions in the tests' own process stay there, where tests reach into them, unless their flags say else."""
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setattr(direct, "_cores", lambda: 1)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -77,7 +77,7 @@ def test_the_card_knows_the_digests(archives: Path, tmp_path: Path, convert: Run
         ("--direct_running_mode=in_memory",),
         ("--direct_runner_bundle_repeat=1",),
         ("--direct_running_mode=multi_threading", "--direct_num_workers=3"),
-        pytest.param(("--direct_running_mode=multi_processing",), marks=pytest.mark.engine),
+        pytest.param(("--direct_running_mode=multi_processing", "--direct_num_workers=2"), marks=pytest.mark.engine),
         pytest.param(("--direct_num_workers=2", "--direct_runner_bundle_repeat=1"), marks=pytest.mark.engine),
     ],
     ids=" ".join,
