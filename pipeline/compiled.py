@@ -33,8 +33,9 @@ class Kernels:
             dispatcher = numba.njit(cache=True, nogil=True)(function)
         except RuntimeError:  # neither beside its file nor in the home folder may anything be kept
             dispatcher = numba.njit(nogil=True)(function)
-        if numba.__version__ == _KNOWN_NUMBA and isinstance(dispatcher._cache, FunctionCache):
-            dispatcher._cache.load_overload = partial(_load_kept, dispatcher._cache)
+        cache = getattr(dispatcher, "_cache", None)  # a plain function has none: Numba's own setting can turn it off
+        if numba.__version__ == _KNOWN_NUMBA and isinstance(cache, FunctionCache):
+            cache.load_overload = partial(_load_kept, cache)
         self._dispatchers.append(dispatcher)
         return dispatcher
 

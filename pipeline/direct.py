@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pipeline.errors import UserError
 
-_WORKER_BYTES = 16 << 20  # 16 MiB, some 3,500 records: for fewer another worker isn't worth its start
+_WORKER_BYTES = 32 << 20  # 32 MiB, as a chunk has at most: for less another worker isn't worth its start
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,9 @@ def plan_local(flags: Sequence[str], source_bytes: int) -> LocalPlan:
     mode = asked.direct_running_mode or ("in_memory" if alone else "multi_processing")
     if mode == "in_memory":
         return LocalPlan(mode, number or 1)
-    return LocalPlan(mode, number or min(_cores(), 1 + source_bytes // _WORKER_BYTES))
+    if number is None:
+        number = min(_cores(), 1 + source_bytes // _WORKER_BYTES)
+    return LocalPlan(mode, number or _cores())
 
 
 def _cores() -> int:

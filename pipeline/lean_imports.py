@@ -17,8 +17,8 @@ _LATER = ("boto3", "httplib2", "requests")  # clients of stores and clouds: of n
 
 @contextlib.contextmanager
 def lean_imports(*, freeze: bool = False) -> Iterator[None]:
-    """While it lasts, what is in _UNUSED isn't found, what is in _LATER is executed when something in it is first
-    used, even afterwards, and nobody looks for garbage among what is imported to stay.
+    """While it lasts, what is in _UNUSED isn't found, what is in _LATER is executed only when it is first used or
+    imported again, and nobody looks for garbage among what is imported to stay.
 
     To `freeze` is never to look there, nor at what else is there by then: for a process that does nothing else.
     """

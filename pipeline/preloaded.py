@@ -3,13 +3,13 @@
 import logging
 import signal
 
-import pyarrow.compute  # noqa: F401 - for writing shards: each worker would import it for itself
-
 from pipeline.lean_imports import lean_imports
 
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver hears it too, and ends what it has started
 logging.disable(logging.CRITICAL)  # Beam warns while it is imported, and this process prints for nobody
 with lean_imports(freeze=True):
+    import pyarrow.compute  # noqa: F401 - for writing shards: each worker would import it for itself
+
     import pipeline.transforms
     import pipeline.workers  # noqa: F401
     from pipeline import framing, kernels

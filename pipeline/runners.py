@@ -9,7 +9,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import fields
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from apache_beam.portability.api import beam_provision_api_pb2
@@ -77,6 +77,9 @@ class _Options(PipelineOptions):
         if cls not in views:
             views[cls] = super().view_as(cls)
         return cast(_View, views[cls])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__getstate__().items() if name != "_views"}
 
 
 def _provision_info(options: PipelineOptions) -> ExtendedProvisionInfo:

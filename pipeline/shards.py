@@ -115,7 +115,7 @@ def _manifest_part(rows: pa.Table, written: TFRecordFile, name: str) -> pa.Table
         return pa.array(values, dtype, mask=~kept)
 
     columns = {
-        "shard": where_kept(np.full(len(rows), name), pa.string()),
+        "shard": where_kept(np.full(len(rows), name, object), pa.string()),
         "shard_index": where_kept(np.maximum(np.cumsum(kept) - 1, 0), pa.uint32()),
         "shard_offset": where_kept(np.cumsum(frame_bytes) - frame_bytes, pa.uint64()),
         "shard_bytes": where_kept(frame_bytes, pa.uint32()),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -89,6 +91,24 @@ def test_however_it_is_run(
     status, _, err = convert(*inputs, *SHARDS, f"--output={tmp_path}/o", *flags)
     assert (status, err) == (0, "")
     assert digests(tmp_path / "o") == reference
+
+
+@pytest.mark.engine
+def test_as_a_newcomer_runs_it(archives: Path, tmp_path: Path, reference: dict[str, str]) -> None:
+    inputs = [f"--input=train={archives}/train", f"--input=test={archives}/test"]
+    command = [sys.executable, "-m", "pipeline.convert", *inputs, *SHARDS, f"--output={tmp_path}/o"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert digests(tmp_path / "o") == reference
+
+
+@pytest.mark.engine
+def test_what_a_newcomers_worker_refuses_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "1001-c.gnt").write_bytes(bytes(1_000))
+    command = [sys.executable, "-m", "pipeline.convert", f"--input={tmp_path}", f"--output={tmp_path}/o"]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (2, "", 1), refused.stderr
+    assert "--max_reject_fraction" in refused.stderr
 
 
 def test_in_any_order_and_from_any_folder(

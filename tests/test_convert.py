@@ -273,7 +273,7 @@ def test_a_failing_write_is_one_line_on_every_engine(archives: Path, tmp_path: P
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
     flags = [f"--input={archives}/train", f"--output={tmp_path}/o", f"--direct_running_mode={mode}"]
-    command = [sys.executable, "-m", "pipeline.convert", *flags]
+    command = [sys.executable, "-m", "pipeline.convert", *flags, "--direct_num_workers=2"]
     done = subprocess.run(command, preexec_fn=limit_file_size, capture_output=True, text=True, check=False)
     assert_refused((done.returncode, done.stdout, done.stderr), "can't write .*: File too large; mend that")
 

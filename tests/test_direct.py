@@ -12,10 +12,10 @@ MIB = 1 << 20
     ("cores", "flags", "source_bytes", "expected"),
     [
         (8, (), 0, LocalPlan("multi_processing", 1)),
-        (8, (), 16 * MIB - 1, LocalPlan("multi_processing", 1)),
-        (8, (), 16 * MIB, LocalPlan("multi_processing", 2)),
+        (8, (), 32 * MIB - 1, LocalPlan("multi_processing", 1)),
+        (8, (), 32 * MIB, LocalPlan("multi_processing", 2)),
         (8, (), 5_000 * MIB, LocalPlan("multi_processing", 8)),
-        (8, ("--direct_num_workers=0",), 5_000 * MIB, LocalPlan("multi_processing", 8)),
+        (8, ("--direct_num_workers=0",), 0, LocalPlan("multi_processing", 8)),
         (8, ("--direct_num_workers=3",), 0, LocalPlan("multi_processing", 3)),
         (8, ("--direct_num_workers=1",), 5_000 * MIB, LocalPlan("in_memory", 1)),
         (8, ("--direct_running_mode=in_memory",), 5_000 * MIB, LocalPlan("in_memory", 1)),
