@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -26,7 +25,6 @@ from google.protobuf import json_format, text_format
 
 from pipeline.prefork import CONTEXT
 
-PARENT_POLL_SECONDS = 1.0
 _FINISH_SECONDS = 10.0  # for a worker to end after Beam has told it to
 _SAMPLING_MS = 10
 
@@ -81,7 +79,7 @@ def _work(environment: dict[str, str]) -> None:
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver hears it too, and ends its workers
     threading.excepthook = ignore_broken_connections
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with_driver, daemon=True).start()
     # At the end of a bundle Beam waits until its sampler of states looks up, in a long one every 200 ms.
     statesampler.StateSampler.__init__.__defaults__ = (_SAMPLING_MS,)
     try:
@@ -97,9 +95,14 @@ def ignore_broken_connections(failed: threading.ExceptHookArgs) -> None:
         threading.__excepthook__(failed)
 
 
-def _end_with_parent(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(PARENT_POLL_SECONDS)
+def _end_with_driver() -> None:
+    """Beam's harness would wait forever for a driver that was gone before it had connected.
+
+    The process that this one is forked from is no sign of it: that stays as long as what it has forked.
+    """
+    driver = multiprocessing.parent_process()
+    assert driver is not None
+    driver.join()
     os._exit(1)
 
 

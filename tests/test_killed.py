@@ -133,6 +133,21 @@ def test_a_killed_worker_ends_the_command_with_one_line(members: Path, tmp_path:
     assert {name: after[name] for name in before} == before
 
 
+def test_workers_that_have_only_begun_end_with_the_command(members: Path, tmp_path: Path) -> None:
+    process = start(members, tmp_path / "out")
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not workers_of(process):
+        time.sleep(0.002)
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert family
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(family, timeout=10)
+    for survivor in alive:
+        survivor.kill()
+    assert not alive
+
+
 def test_an_interrupted_command_leaves_no_process(members: Path, tmp_path: Path) -> None:
     process = start(members, tmp_path / "out")
     while not committed(tmp_path / "out"):
