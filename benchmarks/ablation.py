@@ -2,7 +2,7 @@
 
     python benchmarks/ablation.py --members 91*-c.gnt --output ablation.jsonl --seeds 3
 
-A trial converts the members by `pipeline.preprocess` and trains a narrow VGG11 by the trainer's own step; a quarter of
+A trial converts the members by `pipeline.steps.plain` and trains a narrow VGG11 by the trainer's own step; a quarter of
 the members validates, another one for each seed. A line in the output file for each finished trial: the same command
 goes on where it was stopped, and prints the table.
 """
@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from model.devices import setup_tensorflow
+from model.network.devices import setup_tensorflow
 
 Results = Mapping[tuple[str, int], Mapping[str, Any]]
 """By (variant, seed)."""

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from ablation_photos import photo_of
 
-from model.picture import BlankPicture, to_bitmap
-from pipeline.gnt import HEADER_BYTES, walk
+from model.answers.picture import BlankPicture, to_bitmap
+from pipeline.source.gnt import HEADER_BYTES, walk
 from schemas.classes import OUTSIDE, default_classes
 
 PHOTO_STRIDE = 2  # a photo costs as much as some hundred scans

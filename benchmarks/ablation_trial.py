@@ -13,12 +13,12 @@ import tensorflow as tf
 from ablation_records import PHOTO_STRIDE, photographed, read_member, split_members
 from ablation_variants import Variant
 
-from model.devices import make_strategy
-from model.input import MemorySource
-from model.options import TrainConfig
-from model.state import TrainState, build_step_model, statistics_of
-from model.step import make_evaluation, make_step
-from pipeline.preprocess import Unusable, preprocess
+from model.data.batches import MemorySource
+from model.network.devices import make_strategy
+from model.train.options import TrainConfig
+from model.train.state import TrainState, build_step_model, statistics_of
+from model.train.step import make_evaluation, make_step
+from pipeline.steps.plain import Unusable, preprocess
 
 BATCH = 32
 STEPS = 750  # 10 times 2,400 samples

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from ablation_shapes import even_strokes, level_ink, straighten, strengthen_ink
 
-from model.augment import PRESETS, AugmentConfig
-from pipeline.steps import PreprocessConfig
+from model.network.augment import PRESETS, AugmentConfig
+from pipeline.steps.settings import PreprocessConfig
 
 Change = Callable[[np.ndarray], np.ndarray]
 

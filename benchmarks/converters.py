@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import gnt
-from pipeline.encode import image_encoder
-from pipeline.kernels import preprocess_records
-from pipeline.steps import PreprocessConfig
+from pipeline.shards.frames import image_encoder
+from pipeline.source import gnt
+from pipeline.steps.compiled import preprocess_records
+from pipeline.steps.settings import PreprocessConfig
 from schemas.classes import OUTSIDE, default_classes
 from schemas.example import sample_id_prefix
 

@@ -1,7 +1,7 @@
 """The floor of a conversion: the library calls of the six steps on every record, one process per core, nothing kept.
 
 No label, no digest, no manifest, no Example, no byte written: what stands above it is what a data set costs. The calls
-are pipeline.preprocess's, with its shortcuts: one table stretches and inverts, and the edges take one array.
+are pipeline.steps.plain's, with its shortcuts: one table stretches and inverts, and the edges take one array.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline import gnt
-from pipeline.preprocess import denoise, pin_opencv
-from pipeline.steps import EDGE_LEVEL, PreprocessConfig
+from pipeline.source import gnt
+from pipeline.steps.plain import denoise, pin_opencv
+from pipeline.steps.settings import EDGE_LEVEL, PreprocessConfig
 
 _INNER = PreprocessConfig().image_size - 2 * PreprocessConfig().margin
 

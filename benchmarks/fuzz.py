@@ -24,17 +24,17 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
 
 import gnt_files
 from mutations import KINDS, Damaged, flip_header_bit, is_undecidable, mutate
 
-from pipeline import gnt
-from pipeline.archives import Input, list_members
-from pipeline.chunks import plan_chunks, read_chunk
-from pipeline.config import ConvertConfig
-from pipeline.convert_chunk import convert_records
-from pipeline.errors import UserError
+from pipeline.shards.chunk import convert_records
+from pipeline.shards.config import ConvertConfig
+from pipeline.source import gnt
+from pipeline.source.archives import Input, list_members
+from pipeline.source.chunks import plan_chunks, read_chunk
+from schemas.errors import UserError
 
 RECORDS = 24
 HANG_SECONDS = 20

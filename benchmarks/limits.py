@@ -29,14 +29,14 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from process_tree import measure
 
-from pipeline import publish
-from pipeline.archives import Input, Member, list_members
-from pipeline.chunks import CHUNK_BYTES, plan_chunks
-from pipeline.config import ConvertConfig
-from pipeline.convert_chunk import GROUP_RECORDS, convert_records
-from pipeline.options import DEFAULT_TARGET_SHARD_BYTES
-from pipeline.shards import ShardReceipt
-from pipeline.staging import ChunkReceipt, StagedBatch, read_batches, write_staged_chunk
+from pipeline.convert.options import DEFAULT_TARGET_SHARD_BYTES
+from pipeline.shards import publish
+from pipeline.shards.chunk import GROUP_RECORDS, convert_records
+from pipeline.shards.config import ConvertConfig
+from pipeline.shards.shard import ShardReceipt
+from pipeline.shards.staging import ChunkReceipt, StagedBatch, read_batches, write_staged_chunk
+from pipeline.source.archives import Input, Member, list_members
+from pipeline.source.chunks import CHUNK_BYTES, plan_chunks
 from schemas.dataset import ShardFile
 from schemas.manifest import KEPT
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from process_tree import measure
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
 
 import s3_server
 

@@ -17,17 +17,17 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
 
 import gnt_files
 import photos
 
-from model.calibration import UNCALIBRATED, read_calibration
-from model.devices import setup_tensorflow
-from model.picture import BlankPicture, to_bitmap
+from model.answers.calibration import UNCALIBRATED, read_calibration
+from model.answers.picture import BlankPicture, to_bitmap
+from model.answers.run import load_model, read_run
+from model.network.devices import setup_tensorflow
 from model.predict import Character, Reading, Unreadable, read_batch
-from model.saved import load_model, read_run
-from pipeline.preprocess import pin_opencv
+from pipeline.steps.plain import pin_opencv
 
 BATCH = 100
 

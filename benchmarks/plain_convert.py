@@ -12,13 +12,13 @@ from collections import defaultdict
 from dataclasses import replace
 from functools import partial
 
-from pipeline.archives import Input, list_members
-from pipeline.chunks import plan_chunks
-from pipeline.config import ConvertConfig
-from pipeline.convert_chunk import convert_chunk
-from pipeline.lean_imports import lean_imports
-from pipeline.shards import write_shard
-from pipeline.staging import StagedBatch, clear
+from pipeline.convert.lean_imports import lean_imports
+from pipeline.shards.chunk import convert_chunk
+from pipeline.shards.config import ConvertConfig
+from pipeline.shards.shard import write_shard
+from pipeline.shards.staging import StagedBatch, clear
+from pipeline.source.archives import Input, list_members
+from pipeline.source.chunks import plan_chunks
 
 
 def main() -> None:
@@ -34,7 +34,8 @@ def main() -> None:
     by_shard: dict[int, list[StagedBatch]] = defaultdict(list)
     records = 0
     with lean_imports():
-        from pipeline import framing, kernels
+        from pipeline.shards import framing
+        from pipeline.steps import compiled as kernels
 
         kernels.load()  # before the processes are forked, as in the pipeline
         framing.load()

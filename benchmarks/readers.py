@@ -28,8 +28,8 @@ Batches = Iterator[Any]
 
 
 def ours(folder: Path, mode: Any) -> Batches:
-    from model.examples import open_dataset
-    from model.input import training_source
+    from model.data.batches import training_source
+    from model.data.examples import open_dataset
 
     card, _ = open_dataset(folder)
     source = training_source(card, folder, "train", mode=mode, global_batch=BATCH, seed=_SEED)
@@ -50,7 +50,7 @@ def record_by_record(folder: Path) -> Batches:
     """As most tutorials have it: parse_single_example and a decoder for each record."""
     import tensorflow as tf
 
-    from model.examples import check_split, open_dataset
+    from model.data.examples import check_split, open_dataset
 
     card, _ = open_dataset(folder)
     spec = {"image": tf.io.FixedLenFeature([], tf.string), "label": tf.io.FixedLenFeature([], tf.int64)}
@@ -142,7 +142,7 @@ def write_webdataset(images: Any, labels: Any, folder: Path) -> None:
 def _import(name: str) -> None:
     """What a training with this reader imports whatever it reads with: the framework itself."""
     if name in READERS_OF_SHARDS:
-        from model.devices import keep_freed_memory
+        from model.network.devices import keep_freed_memory
 
         keep_freed_memory()  # as in a training run
         import tensorflow  # noqa: F401

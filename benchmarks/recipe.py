@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from model.devices import setup_tensorflow
-from model.options import TrainConfig
+from model.network.devices import setup_tensorflow
+from model.train.options import TrainConfig
 
 CALL_STEPS = 25
 EVALUATION_BATCH = 200
@@ -62,9 +62,9 @@ class Trainer:
     """A network and its compiled step, for one seed after another: compiling takes about as long as a trial."""
 
     def __init__(self, config: TrainConfig, image_size: int, classes: int, samples: int) -> None:
-        from model.devices import make_strategy
-        from model.state import TrainState
-        from model.step import make_evaluation, make_step
+        from model.network.devices import make_strategy
+        from model.train.state import TrainState
+        from model.train.step import make_evaluation, make_step
 
         self._config, self._shape = config, (image_size, classes)
         self._steps = samples // config.global_batch
@@ -76,7 +76,7 @@ class Trainer:
     def run(self, train: Any, validation: Any, seed: int) -> dict[str, float]:
         import tensorflow as tf
 
-        from model.input import MemorySource
+        from model.data.batches import MemorySource
 
         self._start(seed)
         began = time.monotonic()
@@ -105,7 +105,7 @@ class Trainer:
         """Fresh weights."""
         import tensorflow as tf
 
-        from model.state import statistics_of
+        from model.train.state import statistics_of
 
         model, state = self._model(seed), self._state
         weights, moving = model.trainable_variables, statistics_of(model)
@@ -119,15 +119,15 @@ class Trainer:
             variable.assign(tf.zeros_like(variable))
 
     def _model(self, seed: int) -> Any:
-        from model.state import build_step_model
+        from model.train.state import build_step_model
 
         return build_step_model(replace(self._config, seed=seed), *self._shape, "float32")
 
 
 def read_split(data: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
     """uint8 [n, s, s, 1], int32 [n], in shard order."""
-    from model.examples import open_dataset
-    from model.input import evaluation_batches
+    from model.data.batches import evaluation_batches
+    from model.data.examples import open_dataset
 
     card, _ = open_dataset(data)
     parts = [
@@ -144,7 +144,7 @@ def read_split(data: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
 def run_trials(data: Path, names: list[str], seeds: int, samples: int, output: Path) -> None:
     import tensorflow as tf
 
-    from model.examples import open_dataset
+    from model.data.examples import open_dataset
 
     rows = json.loads(output.read_text("utf-8")) if output.exists() else []
     for row in rows:

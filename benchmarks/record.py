@@ -7,7 +7,7 @@ work on it isn't counted. Ours makes the manifest's columns too. Naive is what t
 medianBlur, normalize, Otsu's threshold, Canny, boundingRect, resize with INTER_AREA, always a PNG, tf.train.Example, a
 masked CRC-32C. "Naive, same encoding" is that with the row's own encoding, so raw pixels beside ours raw. Ratios are
 ours over naive. Then each part of ours alone, warm, in a loop, and what its steps are without the compiler: a call of
-pipeline.preprocess for each record. All else of raw is the ids, the keys, the manifest's columns, new memory and the
+pipeline.steps.plain for each record. All else of raw is the ids, the keys, the manifest's columns, new memory and the
 loop around it all.
 """
 
@@ -37,17 +37,17 @@ import tensorflow as tf
 import xxhash
 from process_tree import measure
 
-from pipeline import gnt
-from pipeline.archives import Member
-from pipeline.chunks import Chunk
-from pipeline.config import ConvertConfig
-from pipeline.convert_chunk import convert_records
-from pipeline.encode import encode_png
-from pipeline.framing import Frames, pack, unpack
-from pipeline.kernels import count_ink, preprocess_records
-from pipeline.preprocess import Unusable, pin_opencv, preprocess
-from pipeline.steps import PreprocessConfig
-from pipeline.tfrecord import StagedFrames
+from pipeline.shards.chunk import convert_records
+from pipeline.shards.config import ConvertConfig
+from pipeline.shards.frames import encode_png
+from pipeline.shards.framing import Frames, pack, unpack
+from pipeline.shards.tfrecord import StagedFrames
+from pipeline.source import gnt
+from pipeline.source.archives import Member
+from pipeline.source.chunks import Chunk
+from pipeline.steps.compiled import count_ink, preprocess_records
+from pipeline.steps.plain import Unusable, pin_opencv, preprocess
+from pipeline.steps.settings import PreprocessConfig
 from schemas.manifest import KEPT
 
 _BLOCK_RECORDS = 64

@@ -16,7 +16,7 @@ from pathlib import Path
 from process_tree import measure
 
 _LOAD = "kernels.load(); framing.load()"
-_LEAN = "from pipeline.lean_imports import lean_imports\nwith lean_imports():"
+_LEAN = "from pipeline.convert.lean_imports import lean_imports\nwith lean_imports():"
 _CHARACTERS = 500  # of two writers: 1,000 records
 
 
@@ -42,12 +42,18 @@ def _times(work: Path, repeats: int) -> dict[str, float]:
         "python -c pass": ["-c", "pass"],
         "pipeline.convert --help": ["-m", "pipeline.convert", "--help"],
         "import pyarrow": ["-c", "import pyarrow, pyarrow.parquet"],
-        "import pipeline.convert_chunk, pipeline.shards": ["-c", "import pipeline.convert_chunk, pipeline.shards"],
+        "import pipeline.shards.chunk, pipeline.shards.shard": [
+            "-c",
+            "import pipeline.shards.chunk, pipeline.shards.shard",
+        ],
         "import apache_beam": ["-c", "import apache_beam"],
         "the same, as a conversion does": ["-c", f"{_LEAN} import apache_beam"],
-        "pipeline.transforms, as a conversion does": ["-c", f"{_LEAN} import pipeline.transforms"],
+        "pipeline.convert.transforms, as a conversion does": ["-c", f"{_LEAN} import pipeline.convert.transforms"],
         "import numba": ["-c", "import numba"],
-        "what is compiled, kept by an earlier run": ["-c", f"from pipeline import framing, kernels; {_LOAD}"],
+        "what is compiled, kept by an earlier run": [
+            "-c",
+            f"from pipeline.shards import framing; from pipeline.steps import compiled as kernels; {_LOAD}",
+        ],
         "a conversion of 1,000 records": convert,
         "model.train --help": ["-m", "model.train", "--help"],
     }

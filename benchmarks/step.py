@@ -100,7 +100,7 @@ def _images_per_second(name: str, flags: argparse.Namespace, told: dict[str, Any
 
 
 def _steps_per_call(pace: float, shape: dict[str, Any]) -> int:
-    """As many as model.timing's step and the trainer's loop make in one call: half a second's, 100 at most."""
+    """As many as the benchmark's step and the trainer's loop make in one call: half a second's, 100 at most."""
     return max(1, min(100, round(min(0.5, shape["seconds"] / 5) * pace / shape["batch"])))
 
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import json
 import sys
 
-from model.devices import setup_tensorflow
-from model.options import TrainConfig
+from model.network.devices import setup_tensorflow
+from model.train.options import TrainConfig
 
 
 def main() -> None:
@@ -20,12 +20,12 @@ def main() -> None:
     setup_tensorflow()
     import numpy as np
 
-    from model.examples import open_dataset
-    from model.flops import peak_tflops, training_flops
-    from model.input import training_source
-    from model.step import policy_of, resolve_precision
-    from model.timing import machine
-    from model.vgg import build_vgg
+    from model.benchmark.flops import peak_tflops, training_flops
+    from model.benchmark.timing import machine
+    from model.data.batches import training_source
+    from model.data.examples import open_dataset
+    from model.network.vgg import build_vgg
+    from model.train.step import policy_of, resolve_precision
 
     config = TrainConfig(data, "", arch=arch, width=float(width), global_batch=int(batch))
     card, _ = open_dataset(data)

@@ -11,7 +11,7 @@ import sys
 import time
 from typing import Any
 
-from model.devices import setup_tensorflow
+from model.network.devices import setup_tensorflow
 
 _ROUNDS = 5
 
@@ -23,7 +23,7 @@ def main() -> None:
     import numpy as np
     import tensorflow as tf
 
-    from model.vgg import build_vgg
+    from model.network.vgg import build_vgg
 
     size = shape["image_size"]
     vgg = build_vgg(

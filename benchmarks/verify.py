@@ -23,7 +23,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from pipeline.verification.check import check_dataset
+from pipeline.verify.check import check_dataset
 
 
 def main() -> None:

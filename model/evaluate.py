@@ -13,12 +13,14 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import Progress
 
-from model import calibration, metrics
-from model.calibration import read_calibration
-from model.command import Parser, at_least, exit_status, make_console, print_table, replacing
-from model.devices import make_strategy, setup_tensorflow
-from model.saved import Run, check_data_set, load_model, read_run
+from model.answers import calibration, metrics
+from model.answers.calibration import read_calibration
+from model.answers.run import Run, check_data_set, load_model, read_run
+from model.network.devices import make_strategy, setup_tensorflow
 from schemas.classes import ClassList
+from schemas.command import Parser, at_least, make_console, print_table, run_command
+from schemas.errors import explained
+from schemas.machine import replaced
 
 EVALUATION = "evaluation.parquet"
 EVALUATION_SCHEMA = pa.schema(
@@ -49,9 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help=f"Parquet, a row for each sample (default: RUN/{EVALUATION})"
     )
-    flags = parser.parse_args(argv)
 
     def body() -> int:
+        flags = parser.parse_args(argv)
         at_least(0, "--rows", flags.rows)
         evaluate(
             flags.model,
@@ -66,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 0
 
-    return exit_status(parser.prog.removeprefix("python -m "), body)
+    return run_command("model.evaluate", body)
 
 
 def evaluate(
@@ -83,9 +85,9 @@ def evaluate(
 ) -> None:
     """One evaluation, from the run and the data set to the printed tables and `output`."""
     setup_tensorflow()
-    from model.examples import open_dataset
-    from model.samples import rows_of
-    from model.scoring import calibrate_run, score_split
+    from model.answers.scoring import calibrate_run, score_split
+    from model.data.examples import open_dataset
+    from model.data.samples import rows_of
 
     run = read_run(model_folder)
     card, _ = open_dataset(data)
@@ -105,7 +107,7 @@ def evaluate(
     table = pa.table(
         [scores.sample_id, scores.label, scores.prediction, scores.probability, scores.rank], schema=EVALUATION_SCHEMA
     )
-    with replacing(output) as temporary:
+    with explained(f"write {output}"), replaced(output) as temporary:
         pq.write_table(table.replace_schema_metadata({"split": split, "class_digest": card.class_digest}), temporary)
     print_evaluation(
         console,

@@ -15,12 +15,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from model.calibration import read_calibration
-from model.command import Parser, exit_status, replacing
-from model.devices import setup_tensorflow
-from model.errors import TrainError
-from model.run_folder import CLASSES
-from model.saved import Run, load_model, read_run
+from model.answers.calibration import read_calibration
+from model.answers.run import CLASSES, Run, load_model, read_run
+from model.network.devices import setup_tensorflow
+from schemas.command import Parser, run_command
+from schemas.errors import UserError, explained
+from schemas.machine import replaced
 
 COMMAND = "model.export"
 DEFAULT_TOLERANCE = 1e-3
@@ -62,9 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="D",
         help="largest difference of a logit from the Keras model's (default: 0.001)",
     )
-    flags = parser.parse_args(argv)
 
     def body() -> int:
+        flags = parser.parse_args(argv)
         output = flags.output or flags.model / FORMATS[flags.format].name
         difference = export(flags.model, flags.format, output, tolerance=flags.tolerance)
         print(
@@ -79,20 +79,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         return 0
 
-    return exit_status(COMMAND, body)
+    return run_command("model.export", body)
 
 
 def export(model_folder: Path, format_name: str, output: Path, *, tolerance: float = DEFAULT_TOLERANCE) -> float:
-    """Writes `output` and returns the largest difference of a logit. Raises TrainError; nothing is left then.
+    """Writes `output` and returns the largest difference of a logit. Raises UserError; nothing is left then.
 
     A file appears under its name only once it has been checked.
     """
     form = FORMATS[format_name]
     if output.suffix != form.suffix:
-        raise TrainError(f"--output {output}: expected a name that ends in {form.suffix or 'no suffix'}; change it")
+        raise UserError(f"--output {output}: expected a name that ends in {form.suffix or 'no suffix'}; change it")
     check_packages(format_name)
     if output.is_dir() != (format_name == "saved_model") and output.exists():
-        raise TrainError(f"{output}: something else stands there; remove it, or name another --output")
+        raise UserError(f"{output}: something else stands there; remove it, or name another --output")
     run = read_run(model_folder)
     setup_tensorflow()
     import tensorflow as tf
@@ -102,12 +102,12 @@ def export(model_folder: Path, format_name: str, output: Path, *, tolerance: flo
     model = load_model(run)
     images = check_images(run.image_size)
     expected = np.asarray(model(images, training=False))
-    with replacing(output) as temporary:
+    with explained(f"write {output}"), replaced(output) as temporary:
         _WRITERS[format_name](model, run, temporary)
         found = RUNNERS[format_name](temporary, images)
         difference = float(np.max(np.abs(found - expected)))
         if not difference <= tolerance:
-            raise TrainError(
+            raise UserError(
                 f"{output}: a logit differs from the Keras model's by {difference:.2g}, expected {tolerance:.2g} at "
                 "most; nothing was written; allow more with --tolerance if that is good enough"
             )
@@ -115,10 +115,10 @@ def export(model_folder: Path, format_name: str, output: Path, *, tolerance: flo
 
 
 def check_packages(format_name: str) -> None:
-    """Raises TrainError where a format's packages aren't installed."""
+    """Raises UserError where a format's packages aren't installed."""
     missing = [name for name in FORMATS[format_name].packages if importlib.util.find_spec(name) is None]
     if missing:
-        raise TrainError(
+        raise UserError(
             f"--format {format_name}: needs {', '.join(missing)}, which "
             f"{'is' if len(missing) == 1 else 'are'} not installed; pip install {' '.join(missing)}"
         )

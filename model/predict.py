@@ -12,16 +12,17 @@ from typing import Any
 import cv2
 import numpy as np
 
-from model import metrics
-from model.calibration import UNCALIBRATED, Calibration, read_calibration
-from model.command import Parser, at_least, exit_status, replacing
-from model.devices import setup_tensorflow
-from model.errors import EXIT_USER_ERROR, TrainError
-from model.picture import read_picture
-from model.saved import Run, load_model, read_run
-from pipeline.gnt import HEADER_BYTES, SOUND, walk
-from pipeline.preprocess import Unusable, pin_opencv, preprocess
+from model.answers import metrics
+from model.answers.calibration import UNCALIBRATED, Calibration, read_calibration
+from model.answers.picture import read_picture
+from model.answers.run import Run, load_model, read_run
+from model.network.devices import setup_tensorflow
+from pipeline.source.gnt import HEADER_BYTES, SOUND, walk
+from pipeline.steps.plain import Unusable, pin_opencv, preprocess
 from schemas.classes import character_of
+from schemas.command import EXIT_USER_ERROR, Parser, at_least, run_command
+from schemas.errors import UserError, explained
+from schemas.machine import replaced
 from schemas.manifest import REJECT_REASONS
 
 COMMAND = "model.predict"
@@ -71,11 +72,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--top", type=int, default=metrics.TOP, metavar="N", help="answers to print (default: 5)")
     parser.add_argument("--records", type=int, metavar="N", help="the first N records of a .gnt (default: all)")
     parser.add_argument("--save_seen", type=Path, metavar="DIR", help="save what the model is shown, as PNG files")
-    flags = parser.parse_args(argv)
 
     def body() -> int:
+        flags = parser.parse_args(argv)
         if flags.threshold is not None and not 0 <= flags.threshold <= 1:
-            raise TrainError(f"--threshold {flags.threshold}: expected a probability, 0 to 1")
+            raise UserError(f"--threshold {flags.threshold}: expected a probability, 0 to 1")
         at_least(1, "--top", flags.top)
         if flags.records is not None:
             at_least(1, "--records", flags.records)
@@ -97,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 _save(reading, flags.save_seen, number)
         return status
 
-    return exit_status(COMMAND, body)
+    return run_command("model.predict", body)
 
 
 def read_all(
@@ -151,7 +152,7 @@ def characters_in(path: Path, records: int | None = None) -> Iterator[Character 
             yield from _records_in(path, records)
         else:
             yield Character(str(path), read_picture(path))
-    except TrainError as error:
+    except UserError as error:
         yield Unreadable(str(error))
 
 
@@ -167,10 +168,10 @@ def _records_in(path: Path, records: int | None) -> Iterator[Character | Unreada
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise TrainError(f"{path}: can't be read: {error.strerror or error}; check the name") from error
+        raise UserError(f"{path}: can't be read: {error.strerror or error}; check the name") from error
     walked = walk(data)
     if not len(walked):
-        raise TrainError(f"{path}: expected GNT records, found an empty file; download it again")
+        raise UserError(f"{path}: expected GNT records, found an empty file; download it again")
     for index in range(len(walked) if records is None else min(records, len(walked))):
         offset, fault = int(walked.offset[index]), walked.fault[index]
         if fault != SOUND:
@@ -188,7 +189,7 @@ def _percent(probability: float) -> str:
 
 def _save(reading: Reading, folder: Path, number: int) -> None:
     path = folder / f"{number:04d}.png"
-    with replacing(path) as temporary:
+    with explained(f"write {path}"), replaced(path) as temporary:
         temporary.write_bytes(cv2.imencode(".png", reading.image)[1].tobytes())
 
 

@@ -1,29 +1,21 @@
-"""Errors a user can mend: one line, exit status 2, no traceback."""
+"""What befalls a run on its way, of which neither the input nor the flags are to blame."""
 
 from __future__ import annotations
 
 import re
 
-EXIT_USER_ERROR = 2
+from schemas.errors import UserError
+
+RESUMES = "; the same command goes on from where it stopped"
 
 
-class UserError(Exception):
-    """Says where, what was expected, what was found and what to do, in one line."""
+class EngineError(UserError):
+    """A run that was lost on its way: neither the input nor the flags are to blame, and the same command goes on."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(printable(" ".join(message.split())))
-
-
-class EngineError(Exception):
-    """What befell a run on its way, of which neither the input nor the flags are to blame: one line, exit status 1."""
+    exit_status = 1
 
     def __init__(self, message: str) -> None:
-        super().__init__(printable(" ".join(message.split())))
-
-
-def printable(text: str) -> str:
-    """`text` without control characters: names from an archive can carry terminal escapes."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+        super().__init__(message + RESUMES)
 
 
 def user_error_in(text: str) -> str | None:

@@ -14,6 +14,8 @@ from importlib import resources
 
 import numpy as np
 
+from schemas.errors import UserError
+
 TAG_CODES = 1 << 16
 OUTSIDE = -1
 """The label of a tag that isn't in the class list."""
@@ -21,8 +23,8 @@ OUTSIDE = -1
 _CODECS = ("gb2312", "gbk", "gb18030")
 
 
-class ClassListError(ValueError):
-    """A class list that can't be used; the message is one line."""
+class ClassListError(UserError):
+    """A class list that can't be used."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from schemas.errors import UserError
 from schemas.example import FORMAT_VERSION
 
 CARD = "dataset.json"
@@ -31,8 +32,8 @@ MAX_SHARDS = 99_999
 """What five digits in a file's name can count."""
 
 
-class DatasetError(ValueError):
-    """A data set that can't be read; the message is one line."""
+class DatasetError(UserError):
+    """A data set that can't be read."""
 
 
 class DamagedCard(DatasetError):

@@ -8,18 +8,16 @@ from pathlib import Path
 
 import gnt_files
 import pytest
+from places import REAL
 
-from pipeline import direct
-from pipeline.convert import main
-
-REAL = Path(__file__).resolve().parents[2] / "shared" / "real"
+from pipeline.convert import direct, main
 
 
 @pytest.fixture(scope="session", autouse=True)
 def one_core() -> Iterator[None]:
     """Conversions in the tests' own process stay there, where tests reach into them, unless their flags say else."""
     with pytest.MonkeyPatch.context() as patches:
-        patches.setattr(direct, "_cores", lambda: 1)
+        patches.setattr(direct, "available_cores", lambda: 1)
         yield
 
 

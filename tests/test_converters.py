@@ -9,8 +9,7 @@ import gnt_files
 import numpy as np
 import pyarrow.parquet as pq
 from inspected import converted
-
-ROOT = Path(__file__).resolve().parents[1]
+from places import ROOT
 
 
 def test_the_samples_are_those_that_a_conversion_keeps(tmp_path: Path) -> None:

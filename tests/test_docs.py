@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
 from schemas.example import FEATURES, FORMAT_VERSION
 from schemas.manifest import DROP_REASONS, MANIFEST_SCHEMA, REJECT_REASONS
 
-ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 FORMAT = (ROOT / "docs/format.md").read_text()
 SNIPPETS = re.findall(r"\*\*(\w+)\*\*\n\n```python\n(.*?)```", README, flags=re.DOTALL)

@@ -18,11 +18,11 @@ import google_crc32c
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from places import ROOT
 
 from pipeline.convert import main as convert_main
 from pipeline.inspect import main as inspect_main
 
-ROOT = Path(__file__).resolve().parents[1]
 Rows = list[dict[str, Any]]
 
 

@@ -1,0 +1,195 @@
+"""How far a model's probabilities can be trusted: a temperature for its logits, and from where an answer is given.
+
+A network trained with label smoothing is right more often than it says, one without it less often. Dividing its logits
+by a temperature, fitted on samples it wasn't trained on, mends that and changes no answer (Guo et al., 2017).
+Pure functions on logits, probabilities and labels; no TensorFlow.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from model.answers.metrics import softmax
+from schemas.errors import UserError
+from schemas.machine import replace_text
+
+CALIBRATION = "calibration.json"
+KEPT_SHARE = 0.98
+"""The default threshold refuses at most one right answer in fifty."""
+BINS = 15
+FITTED_SAMPLES = 10_000
+"""Enough for one number; the logits of a whole split might not fit in memory."""
+
+_LOWEST, _HIGHEST = 0.05, 20.0  # of a temperature
+_STEPS = 40  # of the golden section: 20 / 0.05 shrinks to a millionth
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What calibration.json holds."""
+
+    temperature: float
+    """What the logits are divided by."""
+    threshold: float
+    """The probability below which an answer is better not given."""
+    split: str
+    samples: int
+    """Of that split, it was fitted on."""
+
+    def __post_init__(self) -> None:
+        if not _LOWEST / 2 < self.temperature < 2 * _HIGHEST:
+            raise ValueError(f"temperature: expected {_LOWEST} to {_HIGHEST}, found {self.temperature}")
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"threshold: expected 0 to 1, found {self.threshold}")
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What a threshold does to the answers of a split."""
+
+    threshold: float
+    right_kept: float
+    """The share of right answers that are given."""
+    wrong_refused: float
+    """The share of wrong ones that aren't; 1 if there are none."""
+    accuracy: float
+    """Of the answers that are given; 1 if none is."""
+
+
+UNCALIBRATED = Calibration(temperature=1.0, threshold=0.0, split="", samples=0)
+
+
+def fit(logits: np.ndarray, labels: np.ndarray, split: str) -> Calibration:
+    """Temperature and threshold from float [n, classes] and int [n]."""
+    temperature = fit_temperature(logits, labels)
+    likely = softmax(logits / temperature)
+    right = likely.argmax(axis=1) == labels
+    threshold = threshold_keeping(KEPT_SHARE, likely.max(axis=1), right)
+    return Calibration(round(temperature, 4), threshold, split, len(labels))
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature with the least mean cross entropy. It is convex in 1 / T, so a golden section finds it.
+
+    One more sample than there are counts, read wrongly, as what was second: where all are right, nothing else would
+    keep the temperature from 0, and every answer from being certain (Platt, 1999, does the same).
+    """
+    if logits.shape[1] == 1:
+        return 1.0
+    logits = logits.astype(np.float64)
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    rows = np.arange(len(labels))
+    truth = shifted[rows, labels]
+    shifted[rows, labels] = -np.inf
+    other = shifted.max(axis=1)
+    shifted[rows, labels] = truth
+    # The mean of what all would cost if their truth were the likeliest other answer stands for the one.
+    answers = truth + other / len(labels)
+    weight = 1 + 1 / len(labels)
+
+    def loss(inverse: float) -> float:
+        return float(np.mean(weight * np.log(np.exp(shifted * inverse).sum(axis=1)) - answers * inverse))
+
+    shrink = (5**0.5 - 1) / 2
+    low, high = 1 / _HIGHEST, 1 / _LOWEST
+    left, right = high - shrink * (high - low), low + shrink * (high - low)
+    at_left, at_right = loss(left), loss(right)
+    for _ in range(_STEPS):
+        if at_left < at_right:
+            high, right, at_right = right, left, at_left
+            left = high - shrink * (high - low)
+            at_left = loss(left)
+        else:
+            low, left, at_left = left, right, at_right
+            right = low + shrink * (high - low)
+            at_right = loss(right)
+    return 2 / (low + high)
+
+
+def expected_calibration_error(probability: np.ndarray, right: np.ndarray) -> float:
+    """The mean distance of accuracy from probability over BINS bins of equal width, each weighted by its samples."""
+    place = np.clip(np.ceil(probability * BINS).astype(int) - 1, 0, BINS - 1)
+    gaps = np.bincount(place, weights=probability.astype(np.float64) - right)
+    return float(np.abs(gaps).sum() / len(probability))
+
+
+def threshold_keeping(share: float, probability: np.ndarray, right: np.ndarray) -> float:
+    """The highest threshold, in thousandths, at which `share` of the right answers are still given."""
+    if not right.any():
+        return 0.0
+    given = np.sort(probability[right])[::-1]
+    lowest = given[math.ceil(round(share * len(given), 6)) - 1]  # 0.9 × 10 is 9, whatever binary fractions make of it
+    return float(np.floor(float(lowest) * 1000) / 1000)
+
+
+def refusals(thresholds: Sequence[float], probability: np.ndarray, right: np.ndarray) -> list[Refusal]:
+    """One entry for each threshold."""
+    rows = []
+    for threshold in thresholds:
+        given = probability >= threshold
+        rows.append(
+            Refusal(
+                threshold,
+                _share(given[right]),
+                _share(~given[~right]),
+                _share(right[given]),
+            )
+        )
+    return rows
+
+
+def in_words(calibration: Calibration, probability: np.ndarray, raw_probability: np.ndarray, right: np.ndarray) -> str:
+    """The expected calibration error before and after, and where the temperature is from, in one line."""
+    before = expected_calibration_error(raw_probability, right)
+    if not calibration.samples:
+        return f"Expected calibration error {before:.2%}; the run isn't calibrated (model.evaluate --calibrate)"
+    after = expected_calibration_error(probability, right)
+    source = f"temperature {calibration.temperature:.3f}, from {calibration.samples:,} samples of {calibration.split}"
+    return f"Expected calibration error {before:.2%}, with the temperature {after:.2%}  ({source})"
+
+
+def table_of(calibration: Calibration, probability: np.ndarray, right: np.ndarray) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows: what round thresholds, and the run's own, do to the answers of a split."""
+    columns = ["threshold", "right answers kept", "wrong ones refused", "right among those given"]
+    rows = [
+        [
+            f"{row.threshold:.3f}" + (" (this run's)" if row.threshold == calibration.threshold else ""),
+            *(f"{share:.2%}" for share in (row.right_kept, row.wrong_refused, row.accuracy)),
+        ]
+        for row in refusals(shown_thresholds(calibration.threshold), probability, right)
+    ]
+    return columns, rows
+
+
+def shown_thresholds(threshold: float) -> list[float]:
+    """The thresholds of a table, ascending: round ones and the run's own."""
+    return sorted({0.3, 0.5, 0.7, 0.9, 0.95, 0.99, threshold})
+
+
+def write_calibration(folder: Path, calibration: Calibration) -> None:
+    """Raises OSError."""
+    replace_text(folder / CALIBRATION, json.dumps(asdict(calibration), ensure_ascii=False, indent=1) + "\n")
+
+
+def read_calibration(folder: Path) -> Calibration | None:
+    """What a run's folder says, None if it says nothing. Raises UserError."""
+    path = folder / CALIBRATION
+    try:
+        return Calibration(**json.loads(path.read_text("utf-8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(
+            f"{path}: expected a temperature and a threshold, found {error}; delete it, or make it again with "
+            "python -m model.evaluate --calibrate"
+        ) from error
+
+
+def _share(flags: np.ndarray) -> float:
+    return float(flags.mean()) if len(flags) else 1.0

@@ -1,0 +1,155 @@
+"""A finished training run on disk: what it was told, the characters it knows, its model."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.steps.settings import PreprocessConfig
+from schemas.classes import ClassList, ClassListError, parse_classes
+from schemas.dataset import CARD, Card
+from schemas.errors import UserError
+
+CONFIG = "config.json"
+CLASSES = "classes.txt"
+METRICS = "metrics.jsonl"
+MODEL = "model.keras"
+FORMAT = 1
+"""Of config.json."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A folder that `python -m model.train --model_dir` wrote."""
+
+    folder: Path
+    config: Mapping[str, Any]
+    classes: ClassList
+    preprocess: PreprocessConfig
+
+    @property
+    def image_size(self) -> int:
+        return self.preprocess.image_size
+
+
+def read_run(folder: Path) -> Run:
+    """The run in `folder`. Raises UserError where there is none, or another release's."""
+    path = folder / CONFIG
+    if not folder.is_dir():
+        raise UserError(f"{folder}: expected the folder of a training run, found none; name one, or train first")
+    if not path.is_file():
+        hint = "; this is a data set, name it with --data" if (folder / CARD).is_file() else ""
+        raise UserError(f"{folder}: expected {CONFIG} of a training run, found none; name another folder{hint}")
+    try:
+        config = json.loads(path.read_text("utf-8"))
+        found = config["format"]
+        if found != FORMAT:
+            raise UserError(
+                f"{path}: expected format {FORMAT}, found {found!r}; use the release that trained it, or train again"
+            )
+        preprocess = PreprocessConfig(**config["preprocess"])
+        digest, count = str(config["class_digest"]), int(config["num_classes"])
+        size, channels = int(config["image_size"]), int(config["channels"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path}: expected the configuration of a training run, found {error!r}; restore it, or train again"
+        ) from error
+    if size != preprocess.image_size or channels != 1:
+        raise UserError(f"{path}: its image size and its preprocessing contradict each other; train again")
+    classes = _read_classes(folder / CLASSES)
+    if classes.digest != digest or len(classes) != count:
+        raise UserError(
+            f"{folder / CLASSES}: isn't the class list the run was trained with; restore it, or train again"
+        )
+    return Run(folder, config, classes, preprocess)
+
+
+def load_model(run: Run) -> Any:
+    """The run's Keras model, computing in float32: float32 [n, s, s, 1] in 0 … 1 to float32 logits [n, classes]."""
+    path = run.folder / MODEL
+    if not path.is_file():
+        raise UserError(
+            f"{run.folder}: expected {MODEL}, found none; the training isn't finished, run its command again to go on"
+        )
+    import keras
+
+    import model.network.vgg  # noqa: F401 - registers the layers that the model is made of
+
+    try:
+        loaded = keras.models.load_model(path, compile=False)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
+        raise UserError(f"{path}: can't be read ({reason[0][:200]}); run the training command again") from error
+    expected = ((None, run.image_size, run.image_size, 1), (None, len(run.classes)))
+    found = (tuple(loaded.input_shape), tuple(loaded.output_shape))
+    if found != expected:
+        raise UserError(
+            f"{path}: expected shapes {expected[0]} to {expected[1]}, found {found[0]} to {found[1]}; "
+            f"model and {CONFIG} are of two runs"
+        )
+    return in_float32(loaded)
+
+
+def in_float32(model: Any) -> Any:
+    """`model`, or a copy with the same weights whose layers compute in float32 where they were trained in 16 bits."""
+    import keras
+
+    if all(layer.compute_dtype == "float32" for layer in model.layers):
+        return model
+
+    def rebuilt(layer: Any) -> Any:
+        return layer.__class__.from_config({**layer.get_config(), "dtype": "float32"})
+
+    copy = keras.models.clone_model(model, clone_function=rebuilt)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def check_data_set(run: Run, card: Card, folder: Path) -> None:
+    """Raises UserError where the samples of a data set aren't what the run was trained on."""
+    if card.class_digest != run.config["class_digest"]:
+        raise UserError(
+            f"{folder}: its class list ({card.class_count:,} characters) isn't that of {run.folder} "
+            f"({len(run.classes):,} characters); convert with --classes {run.folder / CLASSES}"
+        )
+    ours, theirs = dict(run.config["preprocess"]), dict(card.config["preprocess"])
+    differing = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
+    if differing:
+        settings = ", ".join(f"{key}: {theirs.get(key)}, trained with {ours.get(key)}" for key in differing)
+        raise UserError(f"{folder}: preprocessed in another way than {run.folder} ({settings}); convert again")
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl in the order of their steps.
+
+    A run that was killed and went on logs some steps twice: the last line counts. A line cut short is left out.
+    """
+    path = folder / METRICS
+    if not path.is_file():
+        return []
+    lines: dict[tuple[str, str, int], dict[str, Any]] = {}
+    for text in path.read_text("utf-8", errors="replace").splitlines():
+        try:
+            line = json.loads(text)
+            key = (str(line["kind"]), str(line.get("split", "")), int(line["step"]))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue
+        lines[key] = line
+    return sorted(lines.values(), key=lambda line: int(line["step"]))
+
+
+def finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _read_classes(path: Path) -> ClassList:
+    try:
+        return parse_classes(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: expected the run's class list, found none; restore it, or train again") from error
+    except (OSError, UnicodeDecodeError, ClassListError) as error:
+        raise UserError(f"{path}: expected the run's class list, found {error}; restore it, or train again") from error

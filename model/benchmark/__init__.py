@@ -1,0 +1,180 @@
+"""python -m model.benchmark: how fast this machine trains, stage by stage, and what share of its peak that is."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from model.network.devices import setup_tensorflow
+from model.train.options import ARCHITECTURES, DENSE_WIDTH, PRECISIONS, TrainConfig
+from schemas.command import EXIT_USER_ERROR, Parser, at_least, make_console, print_table, run_command
+from schemas.errors import UserError, explained
+from schemas.machine import replaced
+
+COMMAND = "model.benchmark"
+STAGES = ("input", "forward", "forward_backward", "step", "loop")
+_XLA = {"on": [True], "off": [False], "both": [True, False]}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status: 2 if a configuration couldn't be timed, the others still are."""
+    parser = Parser(
+        COMMAND, "Times the stages of training: input alone, forward, forward + backward, step, whole loop."
+    )
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the folder of a data set")
+    parser.add_argument("--split", default="train")
+    parser.add_argument(
+        "--stages", nargs="+", choices=STAGES, default=list(STAGES), metavar="STAGE", help=" ".join(STAGES)
+    )
+    parser.add_argument("--arch", choices=ARCHITECTURES, default="vgg19")
+    parser.add_argument("--width", type=float, default=1.0, metavar="X")
+    parser.add_argument("--dense_width", type=int, metavar="N", help=f"default: {DENSE_WIDTH} times the width")
+    parser.add_argument("--replica_batch", type=int, default=256, metavar="N", help="samples a step and replica")
+    parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=["auto"], help="one or several")
+    parser.add_argument("--xla", choices=_XLA, default="both")
+    parser.add_argument("--replicas", type=int, nargs="+", default=[1], metavar="N", help="one or several (default: 1)")
+    parser.add_argument("--augment", default="light", choices=("none", "light", "full"))
+    parser.add_argument("--input", default="memory", choices=("memory", "stream"), help="of the whole loop")
+    parser.add_argument("--seconds", type=float, default=5.0, metavar="S", help="for each figure, without compilation")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+
+    def body() -> int:
+        flags = parser.parse_args(argv)
+        for replicas in flags.replicas:
+            at_least(1, "--replicas", replicas)
+        at_least(1, "--replica_batch", flags.replica_batch)
+        if not 0 < flags.seconds < float("inf"):
+            raise UserError(f"--seconds {flags.seconds}: expected more than 0")
+        dense_width = flags.dense_width or max(1, round(DENSE_WIDTH * flags.width))
+        shared = {
+            "data": str(flags.data), "model_dir": "", "split": flags.split, "arch": flags.arch, "width": flags.width,
+            "dense_width": dense_width, "augment": flags.augment, "input": flags.input, "schedule": "constant",
+        }  # fmt: skip
+        stages = [stage for stage in STAGES if stage in flags.stages and stage != "input"]
+        jobs = []
+        if "input" in flags.stages:
+            jobs.append(_job(["input"], flags.seconds, {**shared, "global_batch": flags.replica_batch}))
+        for replicas in flags.replicas if stages else []:
+            for precision in flags.precision:
+                for xla in _XLA[flags.xla]:
+                    own = {"global_batch": replicas * flags.replica_batch, "replicas": replicas, "precision": precision}
+                    jobs.append(_job(stages, flags.seconds, {**shared, **own, "xla": xla}))
+        return benchmark(jobs, make_console(), flags.json)
+
+    return run_command("model.benchmark", body)
+
+
+def benchmark(jobs: Sequence[dict[str, Any]], console: Console, output: Path | None) -> int:
+    """Runs each job in a process of its own and shows the rows; returns the exit status."""
+    for job in jobs:
+        TrainConfig(**job["config"])  # refused before anything is timed
+    rows: list[dict[str, Any]] = []
+    machine: dict[str, Any] = {}
+    status = 0
+    for number, job in enumerate(jobs, start=1):
+        if console.is_terminal:
+            console.print(f"timing {number} of {len(jobs)} …", end="\r")
+        try:
+            result = run_apart(job)
+        except UserError as error:
+            print(f"{COMMAND}: {error}", file=sys.stderr)
+            status = EXIT_USER_ERROR
+            continue
+        machine = result["machine"]
+        rows += result["rows"]
+    if rows:
+        devices = ", ".join(machine["gpus"]) or "no GPU"
+        console.print(f"{devices}; {machine['cpu_cores']} CPU cores; TensorFlow {machine['tensorflow']}")
+        columns = ["", "precision", "XLA", "replicas", "batch", "images/s", "ms/step", "of peak"]
+        print_table(console, "", columns, list(_cells(rows)), left=3)
+        for line in _loop_beside_step(rows):
+            console.print(line)
+    if output is not None:
+        with explained(f"write {output}"), replaced(output) as temporary:
+            temporary.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n", "utf-8")
+        console.print(f"{output}")
+    return status
+
+
+def run_apart(job: dict[str, Any]) -> dict[str, Any]:
+    """What `_child` finds, in a new process: a second strategy in one process can fail, and memory stays taken."""
+    with tempfile.TemporaryDirectory() as folder:
+        result = Path(folder) / "result.json"
+        command = [sys.executable, "-c", "from model.benchmark import child; child()", json.dumps(job), str(result)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            found: dict[str, Any] = json.loads(result.read_text("utf-8"))
+            return found
+    config = job["config"]
+    asked = (
+        f"{config.get('replicas') or 1} replicas, {config.get('precision', 'uint8')}, XLA {config.get('xla', 'off')}"
+    )
+    reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+    raise UserError(reason if done.returncode == EXIT_USER_ERROR else f"{asked}: can't be timed: {reason[:300]}")
+
+
+def child() -> None:
+    """The process of one job: the job and the file for its result are its arguments."""
+    job, result = json.loads(sys.argv[1]), Path(sys.argv[2])
+
+    def body() -> int:
+        setup_tensorflow()
+        from model.benchmark.timing import machine, time_input, time_training
+
+        config = TrainConfig(**job["config"])
+        if job["stages"] == ["input"]:
+            rows = time_input(config, job["seconds"])
+        else:
+            rows = time_training(config, job["stages"], job["seconds"])
+        result.write_text(json.dumps({"machine": machine(), "rows": rows}), "utf-8")
+        return 0
+
+    try:
+        status = body()
+    except Exception as error:
+        from schemas.dataset import DatasetError
+
+        print(" ".join(str(error).split())[:400] or type(error).__name__, file=sys.stderr)
+        status = EXIT_USER_ERROR if isinstance(error, UserError | DatasetError) else 1
+    sys.exit(status)
+
+
+def _job(stages: list[str], seconds: float, config: dict[str, Any]) -> dict[str, Any]:
+    return {"stages": stages, "seconds": seconds, "config": config}
+
+
+def _loop_beside_step(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """What the trainer's loop adds to the bare step, for each configuration that timed both."""
+    steps = {_configuration(row): row["ms_per_step"] for row in rows if row["stage"] == "step"}
+    for row in rows:
+        step = steps.get(_configuration(row))
+        if row["stage"] == "loop" and step is not None:
+            xla = "with XLA" if row["xla"] else "without XLA"
+            ratio = row["ms_per_step"] / step
+            yield f"loop: {ratio:.3f} of the bare step ({row['precision']}, {xla}, {row['replicas']} replicas)"
+
+
+def _configuration(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["precision"], row["xla"], row["replicas"], row["global_batch"]
+
+
+def _cells(rows: Sequence[dict[str, Any]]) -> Iterator[list[str]]:
+    for row in rows:
+        share = row["share_of_peak"]
+        yield [
+            row["stage"].replace("_", " + "),
+            row["precision"],
+            {True: "on", False: "off", None: ""}[row["xla"]],
+            str(row["replicas"]),
+            f"{row['global_batch']:,}",
+            f"{row['images_per_second']:,.0f}",
+            f"{row['ms_per_step']:,.2f}",
+            "unknown" if share is None and row["xla"] is not None else "" if share is None else f"{share:.1%}",
+        ]

@@ -1,0 +1,1 @@
+"""From the card's files to batches."""

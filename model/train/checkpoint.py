@@ -1,0 +1,121 @@
+"""Checkpoints: everything a run needs to go on at the exact step, as if it had never stopped."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import tensorflow as tf
+
+from model.train.options import TrainConfig
+from model.train.run_folder import CHECKPOINTS
+from model.train.state import TrainState
+from schemas.errors import UserError
+
+_SECONDS_BETWEEN = 300.0
+_WORKERS_STEPS_BETWEEN = 500
+_KEPT = 2
+
+
+class Progress(tf.Module):
+    """How far a run has come. Its randomness is a function of (seed, step), so this is all of it."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(name="progress")
+        with tf.device("CPU:0"):
+            self.seed = tf.Variable(seed, dtype=tf.int64, trainable=False)
+            self.step = tf.Variable(0, dtype=tf.int64, trainable=False)
+            self.evaluated_step = tf.Variable(0, dtype=tf.int64, trainable=False)
+            self.best_accuracy = tf.Variable(-1.0, dtype=tf.float64, trainable=False)
+            self.unlogged = tf.Variable([0.0, 0.0, 0.0], dtype=tf.float64, trainable=False)
+            """Sums of loss and accuracy, and the steps, since the last line of metrics.jsonl."""
+
+
+class Checkpoints:
+    """Saves and restores a run; what a worker that doesn't write saves is thrown away."""
+
+    def __init__(
+        self,
+        folder: Path,
+        state: TrainState,
+        progress: Progress,
+        config: TrainConfig,
+        *,
+        writes: bool = True,
+        worker: int = 0,
+        workers: int = 1,
+    ) -> None:
+        self._progress = progress
+        # The clocks of several workers can't agree on a step.
+        self._every_steps = config.checkpoint_steps or (_WORKERS_STEPS_BETWEEN if workers > 1 else None)
+        where = folder / CHECKPOINTS
+        checkpoint = tf.train.Checkpoint(state=state, progress=progress)
+        self._latest = tf.train.CheckpointManager(checkpoint, str(where), max_to_keep=_KEPT)
+        # Saving is collective: every worker takes part, and the chief's is kept.
+        aside = where / f".worker-{worker}"
+        self._manager = self._latest if writes else tf.train.CheckpointManager(checkpoint, str(aside), max_to_keep=1)
+        self._checkpoint = checkpoint
+        self._saved_step: int | None = None
+        self._saved_at = time.monotonic()
+
+    @property
+    def saved_step(self) -> int | None:
+        """The step of the last checkpoint, or None if there is none."""
+        return self._saved_step
+
+    def restore(self) -> bool:
+        """Goes back to the last checkpoint; False if there is none. Raises UserError for a damaged one."""
+        path = self._latest.latest_checkpoint
+        if path is None:
+            return False
+        try:
+            self._checkpoint.restore(path).assert_consumed()
+        except (tf.errors.OpError, AssertionError, ValueError) as error:
+            first_line = (str(error).splitlines() or [""])[0]
+            raise UserError(
+                f"{path}: the checkpoint can't be read ({first_line}); delete its files and its line in "
+                f"{Path(path).parent / 'checkpoint'} to go on from the one before; if another release began this run, "
+                "name another --model_dir"
+            ) from error
+        self._saved_step = int(self._progress.step.numpy())
+        return True
+
+    def due(self, step: int) -> bool:
+        if step == self._saved_step:
+            return False
+        if self._every_steps is not None:
+            return step > 0 and step % self._every_steps == 0
+        return time.monotonic() - self._saved_at >= _SECONDS_BETWEEN
+
+    def steps_until_due(self, step: int) -> int | None:
+        """None where the clock decides."""
+        return None if self._every_steps is None else self._every_steps - step % self._every_steps
+
+    def save(self, step: int) -> None:
+        """Raises UserError where the disk is full."""
+        if step == self._saved_step:
+            return
+        self._progress.step.assign(step)
+        with writing(self._manager.directory):
+            self._manager.save(checkpoint_number=step)
+        self._saved_step = step
+        self._saved_at = time.monotonic()
+
+
+@contextmanager
+def writing(what: str | Path) -> Iterator[None]:
+    """Turns the errors of a full or closed disk into one line."""
+    try:
+        yield
+    except (OSError, tf.errors.OpError) as error:
+        if isinstance(error, OSError):
+            reason = error.strerror or str(error)
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        else:
+            reason = (error.message.splitlines() or [type(error).__name__])[0]
+            full = "No space left" in error.message or "quota exceeded" in error.message
+        advice = "make room" if full else "make it writable"
+        raise UserError(f"{what}: can't be written ({reason}); {advice}, and the same command resumes") from error

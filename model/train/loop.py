@@ -1,0 +1,243 @@
+"""The training loop: steps, evaluations and checkpoints, until the end of the run or a signal."""
+
+from __future__ import annotations
+
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from model.answers.calibration import CALIBRATION
+from model.answers.run import MODEL
+from model.data.batches import Share, TrainingSource, damaged, evaluation_batches
+from model.network.devices import place_of
+from model.train.checkpoint import Checkpoints, Progress, writing
+from model.train.options import TrainConfig
+from model.train.progress import Report
+from model.train.state import TrainState, build_plain_model, set_evaluated_weights
+from model.train.step import make_agreement, make_evaluation, make_step
+from model.train.update import learning_rate
+from schemas.command import EXIT_INTERRUPTED, EXIT_TERMINATED
+from schemas.dataset import Card
+from schemas.errors import UserError
+from schemas.machine import replaced
+
+_CALL_SECONDS = 0.5  # of steps in one call: short enough for a bar that moves and for SIGTERM
+_WORKERS_CALL_STEPS = 16  # workers must make the same calls, so the clock of one of them can't decide
+_DEFAULT_EVAL_SPLIT = "validation"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be done, from the command line and the card."""
+
+    config: TrainConfig
+    card: Card
+    eval_split: str | None
+    folder: Path
+    source: TrainingSource
+    total_steps: int
+
+
+def evaluated_split(config: TrainConfig, card: Card) -> str | None:
+    """Raises DatasetError where the data set lacks a split that was asked for."""
+    if config.eval_split is not None:
+        card.split(config.eval_split)
+        return config.eval_split
+    return _DEFAULT_EVAL_SPLIT if _DEFAULT_EVAL_SPLIT in card.splits else None
+
+
+class Loop:
+    def __init__(
+        self,
+        task: Task,
+        strategy: Any,
+        model: keras.Model,
+        state: TrainState,
+        progress: Progress,
+        checkpoints: Checkpoints,
+        report: Report,
+    ) -> None:
+        self._task = task
+        self._place = place = place_of(strategy)
+        replicas, local = strategy.num_replicas_in_sync, strategy.num_replicas_in_sync // place.workers
+        self._share = Share(replicas, place.worker * local, local)
+        self._state = state
+        self._progress = progress
+        self._checkpoints = checkpoints
+        self._report = report
+        self._steps = make_step(model, state, task.config, strategy, task.total_steps)
+        self._evaluation = make_evaluation(model, state, task.config, strategy)
+        self._plain_model: keras.Model | None = None
+        self._agreement = make_agreement(strategy)
+        self._signal: int | None = None
+
+    def run(self) -> int:
+        """Returns the exit status: 0 at the end of the run, 128 + the signal's number if one stopped it."""
+        before = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            return self._run()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _run(self) -> int:
+        total = self._task.total_steps
+        step = int(self._progress.step.numpy())
+        if step >= total and int(self._progress.evaluated_step.numpy()) >= step:
+            self._report.say(f"{self._task.folder}: this run of {total:,} steps is finished")
+            return 0
+        batches = iter(self._training_batches(step))
+        seconds_per_step, fresh = 0.0, True
+        sums, since = self._progress.unlogged.numpy(), (step, time.monotonic())
+        while True:
+            if self._stop_asked():
+                return self._stopped(step)
+            if self._evaluation_due(step):
+                self._evaluate(step)
+                since = (step, time.monotonic())
+            if self._checkpoints.due(step) or step >= total:
+                self._checkpoints.save(step)
+            if step >= total:
+                self._report.say(f"{self._task.folder / MODEL}: the model to use")
+                return 0
+            count = self._call_steps(step, seconds_per_step)
+            started = time.monotonic()
+            losses, accuracies = self._call(batches, step, count)
+            taken = (time.monotonic() - started) / count
+            seconds_per_step = 0.0 if fresh else taken  # the first call compiles
+            for number, (loss, accuracy) in enumerate(zip(losses, accuracies, strict=True), start=step + 1):
+                if not np.isfinite(loss):
+                    raise self._diverged(number, float(loss))
+                sums += (loss, accuracy, 1)
+            step += count
+            if fresh:
+                since, fresh = (step, time.monotonic()), False
+            pace = self._images_per_second(step, since, taken)
+            self._report.bar(step, sums[0] / sums[2], sums[1] / sums[2], pace)
+            if step % self._task.config.log_steps == 0 or step == total:
+                rate = float(learning_rate(step - 1, self._task.config, total))
+                self._report.train(
+                    step, loss=sums[0] / sums[2], accuracy=sums[1] / sums[2], learning_rate=rate, images_per_second=pace
+                )
+                sums, since = np.zeros(3), (step, time.monotonic())
+            self._progress.unlogged.assign(sums)
+
+    def _training_batches(self, step: int) -> Any:
+        """uint8 [local replicas, replica batch, s, s, 1], int32 [local replicas, replica batch].
+
+        The replicas share one iterator and take their rows: tf.distribute's iterators can hang when they go, and ask
+        the workers before every step whether there is another one.
+        """
+        batches = self._task.source.batches(step, self._task.total_steps, self._share)
+        return batches.batch(self._share.local_replicas, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+
+    def _call_steps(self, step: int, seconds_per_step: float) -> int:
+        """How many steps the next call makes: up to whatever comes next, or half a second."""
+        config, per_epoch = self._task.config, self._task.source.steps_per_epoch
+        limits = [
+            self._task.total_steps - step,
+            per_epoch - step % per_epoch,
+            config.log_steps - step % config.log_steps,
+        ]
+        until_checkpoint = self._checkpoints.steps_until_due(step)
+        if until_checkpoint is not None:
+            limits.append(until_checkpoint)
+        if self._place.workers > 1:
+            limits.append(_WORKERS_CALL_STEPS)
+        else:
+            limits.append(max(1, int(_CALL_SECONDS / seconds_per_step)) if seconds_per_step else 1)
+        return min(limits)
+
+    def _call(self, batches: Any, step: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        try:
+            losses, accuracies = self._steps(batches, tf.constant(step, tf.int64), tf.constant(count, tf.int64))
+            return losses.numpy(), accuracies.numpy()
+        except (tf.errors.DataLossError, tf.errors.OutOfRangeError, tf.errors.FailedPreconditionError) as error:
+            raise damaged(self._task.config.data, self._task.config.split) from error
+        except tf.errors.ResourceExhaustedError as error:
+            raise UserError(
+                f"step {step + 1:,}: out of memory with --global_batch {self._task.config.global_batch:,}; "
+                "choose a smaller one"
+            ) from error
+
+    def _evaluation_due(self, step: int) -> bool:
+        at_end = step >= self._task.total_steps or step % self._task.source.steps_per_epoch == 0
+        return at_end and step > int(self._progress.evaluated_step.numpy())
+
+    def _evaluate(self, step: int) -> None:
+        """Evaluates, and keeps the model if it is the best so far; without a split to evaluate on, the last is kept."""
+        split, best = self._task.eval_split, True
+        if split is not None:
+            loss, top1, top5, samples = self._sums_over(split)
+            best = top1 / samples > float(self._progress.best_accuracy.numpy())
+            if best:
+                self._progress.best_accuracy.assign(top1 / samples)
+            self._report.evaluation(
+                step, split, best=best, loss=loss / samples, accuracy=top1 / samples, top5=top5 / samples
+            )
+        if best:
+            self._keep_model()
+        self._progress.evaluated_step.assign(step)
+
+    def _sums_over(self, split: str) -> np.ndarray:
+        """float64 [4]: loss, top-1, top-5 and samples, over every sample of the split."""
+        config, share = self._task.config, self._share
+        replica_batch = config.global_batch // share.replicas
+        batches = evaluation_batches(self._task.card, config.data, split, replica_batch, multiple=share.replicas)
+        batches = batches.map(lambda images, labels, mask, _: (images, labels, mask))
+        batches = batches.shard(self._place.workers, self._place.worker)
+        batches = batches.batch(share.local_replicas, drop_remainder=True)
+        sums = np.zeros(4)
+        try:
+            for images, labels, mask in batches:
+                sums += self._evaluation(images, labels, mask).numpy()
+        except tf.errors.DataLossError as error:
+            raise damaged(config.data, split) from error
+        return sums
+
+    def _keep_model(self) -> None:
+        task = self._task
+        if not self._report.writes:
+            return
+        if self._plain_model is None:
+            self._plain_model = build_plain_model(task.config, task.card.image_size, task.card.class_count)
+        set_evaluated_weights(self._plain_model, self._state)
+        path = task.folder / MODEL
+        with writing(path), replaced(path) as temporary:
+            self._plain_model.save(temporary)
+            (task.folder / CALIBRATION).unlink(missing_ok=True)  # it was of another model
+
+    def _images_per_second(self, step: int, since: tuple[int, float], seconds_per_step: float) -> float:
+        steps, seconds = step - since[0], time.monotonic() - since[1]
+        pace = steps / seconds if steps and seconds > 0 else 1 / seconds_per_step
+        return round(pace * self._task.config.global_batch, 1)
+
+    def _diverged(self, step: int, loss: float) -> UserError:
+        saved = self._checkpoints.saved_step
+        good = "there is no checkpoint yet" if saved is None else f"the last good checkpoint is that of step {saved:,}"
+        return UserError(
+            f"step {step:,}: the loss is {loss}; {good}; lower --learning_rate, and name another --model_dir"
+        )
+
+    def _stop_asked(self) -> bool:
+        """Whether this process, or any other worker, was asked to stop."""
+        asked = self._signal is not None
+        return self._agreement(asked) if (self._place.workers > 1) else asked
+
+    def _stop(self, number: int, _: FrameType | None) -> None:
+        if self._signal is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._signal = number
+
+    def _stopped(self, step: int) -> int:
+        self._checkpoints.save(step)
+        name = signal.Signals(self._signal or signal.SIGTERM).name
+        self._report.say(f"stopped by {name} after step {step:,}, saved; the same command resumes")
+        return EXIT_INTERRUPTED if self._signal == signal.SIGINT else EXIT_TERMINATED

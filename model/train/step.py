@@ -1,0 +1,271 @@
+"""The training step and the evaluation of a batch, for any strategy.
+
+Per replica one XLA cluster, on processors a plain graph, runs from the uint8 batch to the gradients; the sum over the
+replicas lies outside it, since collectives can't be compiled; a second cluster updates the weights. Several steps run
+in one call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from model.network.augment import PRESETS, augment
+from model.network.devices import has_gpu
+from model.network.outliers import outlier_count, outliers
+from model.train.options import TrainConfig
+from model.train.state import TrainState, non_trainable_values, own_copies, statistics_among
+from model.train.update import adamw, average, clip_factor, gradient_norm, learning_rate, next_loss_scale
+
+PIXEL_MAX = 255.0
+TOP_K = 5
+_RANK_OF_ALL = 5  # [local replicas, replica batch, s, s, 1]
+_HOST = "CPU:0"
+
+
+class ForwardBackward(NamedTuple):
+    """What a replica learns from its batch, as shares of the whole step: they sum up over the replicas."""
+
+    gradients: list[Any]
+    """Of the loss, times the loss scale where there is one."""
+    statistics: list[Any]
+    loss: Any
+    """Mean cross entropy of the batch, float32."""
+    accuracy: Any
+
+
+def policy_of(precision: str) -> str:
+    """The Keras policy of a resolved precision."""
+    return "float32" if precision == "float32" else f"mixed_{precision}"
+
+
+def resolve_precision(precision: str) -> str:
+    """float32, bfloat16 or float16; "auto" asks the GPUs."""
+    if precision != "auto":
+        return precision
+    capabilities = [
+        tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
+        for gpu in tf.config.list_physical_devices("GPU")
+    ]
+    lowest = min(capabilities, default=(0, 0))
+    return "bfloat16" if lowest >= (8, 0) else "float16" if lowest >= (7, 0) else "float32"
+
+
+def resolve_xla(xla: bool | None) -> bool:
+    """What None stands for. On two idle cores XLA is worth 0.8 to 1.3 times its absence, on busy ones a fraction."""
+    return has_gpu() if xla is None else xla
+
+
+def normalize(images: Any) -> Any:
+    """uint8 to float32 in 0 … 1, what the model takes: full ink is 1."""
+    return tf.cast(images, tf.float32) / PIXEL_MAX
+
+
+def step_seed(config: TrainConfig, step: Any, replica: Any, replicas: int) -> Any:
+    """int64 [2], different for every seed, step and replica.
+
+    int64, as all that a step is told: TensorFlow keeps a GPU's int32 in host memory, and what travels to the GPU for a
+    step travels behind the kernels of the step before, which the host then waits for.
+    """
+    return tf.stack([tf.constant(config.seed, tf.int64), step * replicas + tf.cast(replica, tf.int64)])
+
+
+def make_forward_backward(model: keras.Model, config: TrainConfig, replicas: int) -> Callable[..., ForwardBackward]:
+    """(weights, statistics, uint8 [B, s, s, 1], int32 [B], seed, loss scale) -> ForwardBackward, one XLA cluster.
+
+    Weights and statistics are tensors or variables, which the cluster reads.
+    """
+    distortion = PRESETS[config.augment]
+
+    def forward_backward(
+        weights: list[Any], statistics: list[Any], images: Any, labels: Any, seed: Any, loss_scale: Any
+    ) -> ForwardBackward:
+        weights, statistics, seed = tensors(weights), tensors(statistics), tf.cast(seed, tf.int32)
+        inputs = normalize(images)
+        strange = outlier_count(config.outliers, images.shape[0])
+        if strange:
+            inputs = tf.concat([outliers(inputs[:strange], seed), inputs[strange:]], 0)
+        if distortion.any:
+            inputs = augment(inputs, seed, distortion)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(weights)
+            state = non_trainable_values(model, statistics, seed)
+            logits, state = model.stateless_call(weights, state, inputs, training=True)
+            # Of what is no character every answer is as good as any other: smoothed all the way.
+            smoothing = tf.constant([1.0] * strange + [config.label_smoothing] * (images.shape[0] - strange))
+            loss = tf.reduce_mean(smoothed_cross_entropy(logits, labels, smoothing)) / replicas
+            scaled = loss * loss_scale
+        correct = tf.cast(tf.equal(tf.argmax(logits, 1, tf.int32), labels), tf.float32)
+        return ForwardBackward(
+            gradients=tape.gradient(scaled, weights),
+            statistics=[value / replicas for value in statistics_among(model, state)],
+            loss=loss,
+            accuracy=tf.reduce_mean(correct[strange:]) / replicas,
+        )
+
+    return compiled(forward_backward, config.xla)
+
+
+def make_update(config: TrainConfig, total_steps: int) -> Callable[..., None]:
+    """(variables of a replica's state, summed ForwardBackward, step) assigns their new values, one XLA cluster."""
+
+    def update(variables: dict[str, list[Any]], summed: ForwardBackward, step: Any) -> None:
+        rate = learning_rate(step, config, total_steps)
+        norm, factor, moves = gradient_norm(summed.gradients), tf.ones([]), tf.ones([])
+        scaling = bool(variables["loss_scale"])
+        if scaling:
+            # A gradient that overflowed changes nothing but the scale.
+            scale, good_steps = variables["loss_scale"][0], variables["good_steps"][0]
+            norm, factor, finite = norm / scale, 1 / scale, tf.math.is_finite(norm)
+            moves = tf.cast(finite, tf.float32)
+        factor *= clip_factor(norm, config.clip_norm)
+        gradients = [gradient * factor for gradient in summed.gradients]
+        statistics = summed.statistics
+        if scaling:
+            gradients = [tf.where(finite, gradient, 0.0) for gradient in gradients]
+            statistics = [tf.where(finite, *pair) for pair in zip(statistics, variables["statistics"], strict=True)]
+        weights = variables["weights"]
+        moments = variables["first_moments"], variables["second_moments"]
+        adamw(weights, *moments, gradients, step, rate, config.weight_decay, moves)
+        for variable, value in zip(variables["statistics"], statistics, strict=True):
+            variable.assign(value)
+        if config.ema:
+            average(variables["average_weights"], weights, step, config.ema, moves)
+            average(variables["average_statistics"], statistics, step, config.ema, moves)
+        if scaling:
+            for variable, value in zip((scale, good_steps), next_loss_scale(scale, good_steps, finite), strict=True):
+                variable.assign(value)
+
+    return compiled(update, config.xla)
+
+
+def make_step(
+    model: keras.Model, state: TrainState, config: TrainConfig, strategy: Any, total_steps: int
+) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
+    """(iterator, first step, count) -> losses float32 [count], accuracies float32 [count].
+
+    The iterator gives (uint8 [local replicas, config.global_batch / replicas, s, s, 1], int32 [the same two]), or is a
+    distributed one that gives each replica its own rows.
+    Runs `count` steps in one call and leaves their result in `state`. Step and count are int64 scalar tensors.
+    """
+    replicas = strategy.num_replicas_in_sync
+    forward_backward = make_forward_backward(model, config, replicas)
+    update = make_update(config, total_steps)
+
+    def replica_step(images: Any, labels: Any, numbers: Any, index: Any) -> tuple[Any, Any]:
+        context = tf.distribute.get_replica_context()
+        step = numbers[index]
+        images, labels = own_rows(images, labels)
+        images = tf.ensure_shape(images, [config.global_batch // replicas, *images.shape[1:]])
+        # The clusters read and assign the variables: outside them that would be hundreds of operations a step.
+        variables = {name: own_copies(getattr(state, name)) for name in STATE_FIELDS}
+        seed = step_seed(config, step, context.replica_id_in_sync_group, replicas)
+        scale = variables["loss_scale"][0].read_value() if variables["loss_scale"] else tf.ones([])
+        result = forward_backward(variables["weights"], variables["statistics"], images, labels, seed, scale)
+        if replicas > 1:
+            flat = tf.nest.flatten(result)
+            result = tf.nest.pack_sequence_as(result, context.all_reduce(tf.distribute.ReduceOp.SUM, flat))
+        update(variables, result, step)
+        return result.loss, result.accuracy
+
+    def steps(iterator: Any, first_step: Any, count: Any) -> tuple[Any, Any]:
+        numbers = strategy.run(lambda: first_step + tf.range(count))  # on every replica's device
+        with tf.device(_HOST):
+            count = tf.cast(count, tf.int32)
+            losses, accuracies = (tf.TensorArray(tf.float32, size=count) for _ in range(2))
+            for index in tf.range(count):
+                with tf.device(None):
+                    images, labels = next(iterator)
+                    loss, accuracy = strategy.run(replica_step, args=(images, labels, numbers, index))
+                losses = losses.write(index, strategy.experimental_local_results(loss)[0])
+                accuracies = accuracies.write(index, strategy.experimental_local_results(accuracy)[0])
+            return losses.stack(), accuracies.stack()
+
+    return tf.function(steps, reduce_retracing=True)
+
+
+STATE_FIELDS = (
+    "weights",
+    "statistics",
+    "first_moments",
+    "second_moments",
+    "average_weights",
+    "average_statistics",
+    "loss_scale",
+    "good_steps",
+)
+"""The lists of variables in TrainState."""
+
+
+def make_evaluation(model: keras.Model, state: TrainState, config: TrainConfig, strategy: Any) -> Callable[..., Any]:
+    """(images, labels, mask) -> float32 [4]: the sums of loss, top-1, top-5 and samples, over all replicas.
+
+    The three are [local replicas, replica batch, …], or distributed values.
+    """
+    weights, statistics = state.evaluated
+
+    def forward(weights: list[Any], statistics: list[Any], images: Any, labels: Any, mask: Any) -> Any:
+        values = non_trainable_values(model, tensors(statistics), None)
+        logits, _ = model.stateless_call(tensors(weights), values, normalize(images), training=False)
+        loss = smoothed_cross_entropy(logits, labels, 0.0)
+        truth = tf.gather(logits, labels, batch_dims=1)[:, None]
+        rank = tf.reduce_sum(tf.cast(logits > truth, tf.int32), 1)
+        sums = tf.stack([loss, tf.cast(rank < 1, tf.float32), tf.cast(rank < TOP_K, tf.float32), tf.ones_like(loss)])
+        return tf.reduce_sum(tf.where(mask, sums, 0.0), 1)
+
+    forward = compiled(forward, config.xla)
+
+    def replica_evaluation(images: Any, labels: Any, mask: Any) -> Any:
+        images, labels, mask = own_rows(images, labels, mask)
+        return forward(own_copies(weights), own_copies(statistics), images, labels, mask)
+
+    def evaluation(images: Any, labels: Any, mask: Any) -> Any:
+        sums = strategy.run(replica_evaluation, args=(images, labels, mask))
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None)
+
+    return tf.function(evaluation, reduce_retracing=True)
+
+
+def own_rows(images: Any, *others: Any) -> list[Any]:
+    """Of what lies on the host for all local replicas, this replica's; what is its own already stays as it is."""
+    if images.shape.rank != _RANK_OF_ALL:
+        return [images, *others]
+    number = tf.distribute.get_replica_context().replica_id_in_sync_group
+    with tf.device(_HOST):  # only these rows travel to the device
+        return [tensor[number % tensor.shape[0]] for tensor in (images, *others)]
+
+
+def make_agreement(strategy: Any) -> Callable[[bool], bool]:
+    """(this worker's flag) -> whether it is set on any worker. Every worker has to ask."""
+
+    def replica_sum(flag: Any) -> Any:
+        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(flag))
+
+    total = tf.function(lambda flag: strategy.run(replica_sum, args=(flag,)), autograph=False)
+
+    def agreed(flag: bool) -> bool:
+        return bool(strategy.experimental_local_results(total(tf.constant(float(flag))))[0].numpy() > 0)
+
+    return agreed
+
+
+def smoothed_cross_entropy(logits: Any, labels: Any, smoothing: Any) -> Any:
+    """float32 [B], without a one-hot matrix: smoothing, one number or [B], adds the mean over all classes."""
+    logits = tf.cast(logits, tf.float32)
+    log_sum = tf.reduce_logsumexp(logits, 1)
+    truth = log_sum - tf.gather(logits, labels, batch_dims=1)
+    if isinstance(smoothing, float) and not smoothing:
+        return truth
+    return (1 - smoothing) * truth + smoothing * (log_sum - tf.reduce_mean(logits, 1))
+
+
+def tensors(values: list[Any]) -> list[Any]:
+    """Of tensors or variables: a cluster that is given variables reads them itself."""
+    return [tf.convert_to_tensor(value) for value in values]
+
+
+def compiled(function: Callable[..., Any], xla: bool | None) -> Callable[..., Any]:
+    return tf.function(function, jit_compile=True if resolve_xla(xla) else None, autograph=False)

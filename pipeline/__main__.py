@@ -1,0 +1,8 @@
+"""Runs `python -m pipeline COMMAND`, or lists the commands."""
+
+import sys
+
+from schemas.command import main
+
+if __name__ == "__main__":
+    sys.exit(main(package="pipeline"))

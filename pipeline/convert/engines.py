@@ -1,0 +1,171 @@
+"""Beam's other engines: what can be known of a run before it starts, and what is said of one that failed."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import shutil
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from typing import Any
+
+from apache_beam.options import pipeline_options as beam_options
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners import create_runner
+from apache_beam.runners.runner import PipelineRunner
+
+from pipeline.errors import EngineError
+from schemas.errors import UserError
+
+_CONNECT_SECONDS = 10.0
+_FILE_FLAGS = ("flink_job_server_jar", "spark_job_server_jar", "prism_location")
+_POOL = "--environment_type=EXTERNAL --environment_config=HOST:PORT for a worker pool beside each"
+_job_servers: list[Any] = []
+"""Engines that this process has started."""
+_OUR_FRAME = re.compile(r'^ *File ".*[/\\](pipeline|schemas)[/\\]\w+\.py"', flags=re.MULTILINE)
+
+
+def make_engine(name: str, flags: Sequence[str]) -> tuple[PipelineRunner, PipelineOptions]:
+    """The runner and its options. Raises UserError for what would fail only after a minute, or in a hundred lines."""
+    options = PipelineOptions([f"--runner={name}", *flags])
+    given = _parsed(options)
+    try:
+        runner = create_runner(name)
+    except (ValueError, ImportError) as error:
+        raise UserError(f"--runner={name}: expected one of Beam's runners, found none of that name") from error
+    for flag in _FILE_FLAGS:
+        path = given.get(flag)
+        if path and "://" not in path and not os.path.isfile(path):
+            raise UserError(f"--{flag}={path}: expected a file, found none; README.md says where it comes from")
+    endpoint = given["job_endpoint"]
+    if endpoint and endpoint != "embed":
+        _refuse_unreachable("job_endpoint", endpoint)
+    kind, local = type(runner).__name__, True
+    if kind == "FlinkRunner":
+        local = given["flink_master"] in ("[local]", "[auto]")
+        if not local and not endpoint:
+            _refuse_docker("flink_master", given["flink_master"], "TaskManager", given)
+            slots = _flink_slots(given["flink_master"])
+            # Beam's own default is one slot, however large the cluster is.
+            if given["parallelism"] == -1:
+                options.view_as(beam_options.FlinkRunnerOptions).parallelism = slots
+    elif kind == "SparkRunner":
+        local = given["spark_master_url"].startswith("local")
+        if not local and not endpoint:
+            _refuse_docker("spark_master_url", given["spark_master_url"], "Spark worker", given)
+    elif kind == "PortableRunner":
+        local = False
+        if not endpoint:
+            raise UserError("--runner=PortableRunner: expected --job_endpoint=HOST:PORT, the job server, found none")
+        if endpoint != "embed":
+            _refuse_docker("job_endpoint", endpoint, "of the engine's workers", given)
+    if kind in ("FlinkRunner", "SparkRunner") and not endpoint and not _submits_itself(given):
+        _refuse_missing_java(given["job_server_java_launcher"])
+    if local and given["environment_type"] == "EXTERNAL" and given["environment_config"]:
+        _refuse_unreachable("environment_config", given["environment_config"])
+    _remember_job_server(runner)
+    return runner, options
+
+
+def stop_engines() -> None:
+    """Ends what Beam has started for a run: it would do so itself only at an orderly end of this process."""
+    while _job_servers:
+        with contextlib.suppress(Exception):
+            _job_servers.pop().stop()
+
+
+def explain(name: str, error: Exception) -> EngineError | None:
+    """What a failed run says, in one line; None where a worker's traceback shows a fault of this program."""
+    details = getattr(error, "details", None)
+    if callable(details):  # gRPC's
+        return EngineError(f"{name}: the connection to the engine was lost ({details()})")
+    text = str(error).strip() or type(error).__name__
+    if _OUR_FRAME.search(text):
+        return None
+    # Java puts the cause last, with a stack under each; Python its exception.
+    causes = re.findall(r"^Caused by: (.*)$", text, flags=re.MULTILINE)
+    line = causes[-1] if causes else text.splitlines()[-1 if "Traceback (most recent call last)" in text else 0]
+    return EngineError(f"{name}: {re.sub(r'^Pipeline .* failed in state ', 'the job ended as ', line)}")
+
+
+def _remember_job_server(runner: Any) -> None:
+    if not hasattr(runner, "default_job_server"):
+        return
+    default = runner.default_job_server
+
+    def remembered(options: PipelineOptions) -> Any:
+        _job_servers.append(default(options))
+        return _job_servers[-1]
+
+    runner.default_job_server = remembered
+
+
+def _parsed(options: PipelineOptions) -> dict[str, Any]:
+    """Every flag Beam knows, with its value."""
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            given: dict[str, Any] = options.get_all_options()
+    except SystemExit as error:
+        raise UserError(complaint.getvalue().strip().rpartition("error: ")[2]) from error
+    return given
+
+
+def _refuse_docker(flag: str, value: str, where: str, given: dict[str, Any]) -> None:
+    if not given["environment_type"]:
+        raise UserError(
+            f"--{flag}={value}: expected --environment_type, found none, and Beam's own Docker image "
+            f"lacks this package; add {_POOL} {where}"
+        )
+
+
+def _submits_itself(given: dict[str, Any]) -> bool:
+    return bool(given["flink_submit_uber_jar"] or given["spark_submit_uber_jar"])
+
+
+def _refuse_missing_java(launcher: str) -> None:
+    if shutil.which(launcher) is None:
+        raise UserError(
+            f"expected Java for the engine's job server, found no {launcher!r}; install a Java runtime (11 or 17), or "
+            "name its program with --job_server_java_launcher"
+        )
+
+
+def _flink_slots(master: str) -> int:
+    """The task slots of a Flink cluster. Raises UserError where there is no cluster, or none with a slot."""
+    url = master if "://" in master else f"http://{master}"
+    expected = f"--flink_master={master}: expected the REST address of a Flink cluster"
+    try:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/overview", timeout=_CONNECT_SECONDS) as answer:
+            overview = json.load(answer)
+            task_managers, slots = int(overview["taskmanagers"]), int(overview["slots-total"])
+    except (OSError, ValueError) as error:
+        raise UserError(f"{expected}, found {_reason(error)}; check that it runs, and the port (often 8081)") from error
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{expected}, found another server; check the port (often 8081)") from error
+    if not slots:
+        raise UserError(f"{expected} with free slots, found {task_managers} TaskManagers and no slot; start some")
+    return slots
+
+
+def _refuse_unreachable(flag: str, address: str) -> None:
+    """A connection that is refused now would be tried again for five minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        if not host or not port.isdecimal():
+            raise UserError(f"--{flag}={address}: expected HOST:PORT")
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"--{flag}={address}: expected a server there, found {_reason(error)}; start it first"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    inner = getattr(error, "reason", None) or error
+    return str(getattr(inner, "strerror", None) or inner).lower()

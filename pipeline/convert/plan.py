@@ -1,0 +1,104 @@
+"""From the command line to the job: inputs listed, the configuration checked, the shards counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pipeline import storage
+from pipeline.convert.job import Conversion
+from pipeline.convert.options import Arguments
+from pipeline.shards.config import ConvertConfig
+from pipeline.source.archives import Member, list_members, parse_input
+from pipeline.steps.settings import PreprocessConfig
+from schemas.classes import ClassList, ClassListError, default_classes, parse_classes
+from schemas.dataset import CARD, LOCK, MANIFEST_FOLDER, SPLITS, STAGING_FOLDER, is_own_name
+from schemas.errors import UserError, explained, printable
+from schemas.machine import without_temporary_mark
+
+_RECORD_BYTES = 5_000  # of CASIA's records, on average: for the number of shards, which needn't be exact
+_EXAMPLE_OVERHEAD_BYTES = 100
+_PNG_SHARE = 0.25  # of a PNG in the raw image's bytes, on average
+
+
+def plan_conversion(arguments: Arguments) -> Conversion:
+    """The job that the arguments describe. Raises UserError for whatever would make it fail later."""
+    storage.use_flags(arguments.beam)
+    check_output(arguments.output)
+    inputs = [parse_input(argument) for argument in arguments.inputs]
+    try:
+        # What is wrong with the settings is said before a large input is listed.
+        config = ConvertConfig(
+            classes=_read_classes(arguments.classes),
+            preprocess=PreprocessConfig(image_size=arguments.image_size, **arguments.steps),
+            image_encoding=arguments.image_encoding,
+            sample_fraction=arguments.sample_fraction,
+        )
+    except ValueError as error:
+        raise UserError(f"--{error}") from error
+    members = list_members(inputs, arguments.validation_fraction)
+    config = replace(config, num_shards=_num_shards(members, arguments))
+    staging = arguments.staging or storage.join(arguments.output, STAGING_FOLDER)
+    return Conversion(tuple(members), config, arguments.output, staging, arguments.max_reject_fraction)
+
+
+def check_output(output: str) -> None:
+    """Raises UserError where the output folder holds a data set, or anything that no conversion wrote."""
+    try:
+        output.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{printable(output)}: expected a name in UTF-8 for --output; name another folder") from error
+    with explained(f"read {output}"):
+        if storage.exists(storage.join(output, CARD)):
+            raise UserError(
+                f"{output}: expected a new folder, found a finished data set; name another --output, or delete it first"
+            )
+        foreign = _foreign_files(output)
+    if foreign:
+        raise UserError(
+            f"{output}: expected a new folder, or that of an interrupted conversion, found {printable(foreign[0])} "
+            "in it; name another --output"
+        )
+
+
+def _foreign_files(output: str) -> list[str]:
+    """Files in a folder that aren't an unfinished conversion's."""
+    found = []
+    for folder in ("", f"{MANIFEST_FOLDER}/"):
+        for file in storage.list_folder(storage.join(output, folder) if folder else output):
+            name = f"{folder}{storage.base_name(file.path)}"
+            if name != LOCK and not name.startswith(".") and not is_own_name(without_temporary_mark(name)):
+                found.append(name)
+    return sorted(found)
+
+
+def _read_classes(path: str | None) -> ClassList:
+    if path is None:
+        return default_classes()
+    with explained(f"read --classes {path}"):
+        content = storage.read_bytes(path)
+    try:
+        return parse_classes(content.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"--classes {path}: expected UTF-8, found something else at byte {error.start:,}; convert it to UTF-8"
+        ) from error
+    except ClassListError as error:
+        raise UserError(f"--classes {path}: {error}") from error
+
+
+def _num_shards(members: Sequence[Member], arguments: Arguments) -> dict[str, int]:
+    """By split: what --num_shards says, else by the members' bytes, packed or not, so that a zip gives the same."""
+    size = arguments.image_size**2
+    image_bytes = size * _PNG_SHARE if arguments.image_encoding == "png" else size
+    example_bytes = (image_bytes + _EXAMPLE_OVERHEAD_BYTES) * arguments.sample_fraction
+    for split in arguments.num_shards:
+        if not any(member.split == split for member in members):
+            raise UserError(f"--num_shards {split}=…: expected a split that has input, found none for {split}")
+    counted = {}
+    for split in SPLITS:
+        split_bytes = sum(member.size_bytes for member in members if member.split == split)
+        if any(member.split == split for member in members):
+            estimate = split_bytes / _RECORD_BYTES * example_bytes
+            counted[split] = arguments.num_shards.get(split) or max(1, round(estimate / arguments.target_shard_bytes))
+    return counted

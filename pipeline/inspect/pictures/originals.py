@@ -1,0 +1,94 @@
+"""The bitmaps that a data set was made from, read again from the archives, wherever they lie now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import xxhash
+
+from pipeline import storage
+from pipeline.inspect.manifest import Row
+from pipeline.source import archives
+from pipeline.source.archives import Input, Member
+from pipeline.source.gnt import HEADER_BYTES
+from schemas.dataset import Card, MemberInput
+from schemas.errors import UserError
+
+_SKIP_BYTES = 1 << 20  # 1 MiB
+_BUFFER_BYTES = 64 << 10  # 64 KiB: a record, not all that lies between two
+_SIZES = slice(6, 10)  # a header's width and height, which the digest covers with the pixels
+
+
+@dataclass
+class Originals:
+    """Finds the archives of a card; what it couldn't find stands in `lost`."""
+
+    card: Card
+    against: Sequence[str] = ()
+    lost: list[str] = field(default_factory=list)
+    """A line for every member whose bitmaps couldn't be read."""
+    _listed: dict[str, list[Member]] = field(default_factory=dict)
+
+    def read(self, rows: Iterable[Row]) -> dict[str, np.ndarray]:
+        """sample_id -> uint8 [h, w] of those of the rows that have a bitmap which can be read. Paper is 255."""
+        by_member: dict[tuple[str, str], list[Row]] = {}
+        for row in rows:
+            if row.bitmap_digest is not None:
+                by_member.setdefault((row.split, row.member), []).append(row)
+        found: dict[str, np.ndarray] = {}
+        for (split, name), own in by_member.items():
+            entry = next((e for e in self.card.inputs if (e.split, e.member) == (split, name)), None)
+            if entry is None:
+                self.lost.append(f"{name}: not among the inputs on the card")
+                continue
+            try:
+                found.update(_read_bitmaps(self._find(entry), sorted(own, key=lambda row: row.source_offset)))
+            except UserError as error:
+                self.lost.append(str(error))
+        return found
+
+    def _find(self, entry: MemberInput) -> Member:
+        for path in self.against or [entry.location]:
+            if path not in self._listed:
+                one = archives.parse_input(path) if self.against else Input(entry.split, path)
+                self._listed[path] = archives.list_members([one], 0) if storage.find(one.path) else []
+        same = [member for path in self.against or [entry.location] for member in self._listed[path]]
+        same = [member for member in same if member.name == entry.member and member.size_bytes == entry.bytes]
+        if not same:
+            where = "under --against" if self.against else f"at {entry.location} any more"
+            raise UserError(
+                f"{entry.member} isn't {where}; --against PATH names where the archives are now"
+                if not self.against
+                else f"{entry.member} of {entry.bytes:,} bytes isn't {where}; name the archive that holds it"
+            )
+        return next((member for member in same if member.split == entry.split), same[0])
+
+
+def _read_bitmaps(member: Member, rows: Sequence[Row]) -> dict[str, np.ndarray]:
+    """The bitmaps of rows in the order of their offsets; what is packed is unpacked once."""
+    found = {}
+    buffer_bytes = _BUFFER_BYTES if member.random_access else storage.BUFFER_BYTES
+    with archives.open_member(member, buffer_bytes) as stream:
+        position = 0
+        for row in rows:
+            if member.random_access:
+                stream.seek(member.data_offset + row.source_offset)
+            else:
+                while position < row.source_offset:
+                    position += len(
+                        archives.read_exactly(stream, min(_SKIP_BYTES, row.source_offset - position), member)
+                    )
+            record = archives.read_exactly(stream, row.source_bytes, member)
+            position = row.source_offset + row.source_bytes
+            if row.width is None or row.height is None:
+                continue
+            pixels = record[HEADER_BYTES : HEADER_BYTES + row.width * row.height]
+            if xxhash.xxh3_64_intdigest(record[_SIZES] + pixels) != row.bitmap_digest:
+                raise UserError(
+                    f"{member}, record {row.record_index} at byte {row.source_offset:,}: expected the bitmap that was "
+                    "converted, found another; name the right archive with --against"
+                )
+            found[row.sample_id] = np.frombuffer(pixels, np.uint8).reshape(row.height, row.width)
+    return found

@@ -1,0 +1,1 @@
+"""The report of `inspect --html`: one page of figures, charts and pictures."""

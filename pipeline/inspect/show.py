@@ -1,0 +1,128 @@
+"""`show`: records as pictures, from the original bitmap to the sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from pipeline import storage
+from pipeline.inspect.manifest import Inspected, Row
+from pipeline.inspect.pictures import blocks
+from pipeline.inspect.pictures.originals import Originals
+from pipeline.inspect.pictures.sheet import png, sheet
+from pipeline.inspect.pictures.steps import STORED, Picture, step_pictures
+from pipeline.inspect.pictures.stored import read_sample
+from pipeline.steps.settings import PreprocessConfig
+from schemas.dataset import Card
+from schemas.errors import UserError, explained, printable
+from schemas.manifest import KEPT
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which records to show: those named, or some of a character, of a writer, or of both."""
+
+    sample_ids: Sequence[str]
+    char: str | None
+    writer: str | None
+    limit: int
+
+
+def show(inspected: Inspected, choice: Choice, against: Sequence[str], output: str | None, out: TextIO) -> None:
+    """Draws the records on `out`, or into the PNG `output`. Raises UserError if there are none to draw."""
+    rows = _choose(inspected, choice)
+    drawn, lost = pictures_of(inspected, rows, against)
+    if lost and not drawn:
+        raise UserError(lost[0])
+    for row in rows:
+        print(printable(describe(row)), file=out)
+        if row.sample_id not in drawn:
+            print("  no picture: its bitmap can't be read", file=out)
+        elif not output:
+            print(blocks.draw(drawn[row.sample_id], blocks.terminal_columns(), blocks.colours_of(out)), file=out)
+    for line in lost:
+        print(printable(f"without its original: {line}"), file=out)
+    if output:
+        with_pictures = [(_caption(row), drawn[row.sample_id]) for row in rows if row.sample_id in drawn]
+        if not with_pictures:
+            raise UserError(f"{output}: expected a picture to write, found none of these records readable; name others")
+        with explained(f"write {output}"):
+            storage.write_bytes(output, png(sheet(with_pictures)))
+        print(output, file=out)
+
+
+def pictures_of(
+    inspected: Inspected, rows: Sequence[Row], against: Sequence[str]
+) -> tuple[dict[str, list[Picture]], list[str]]:
+    """sample_id -> its pictures, and a line for whatever can't be read.
+
+    Where the original can't be read, a kept record has one picture, the stored sample; any other record has none.
+    """
+    originals = Originals(inspected.card, against)
+    bitmaps = originals.read(rows)
+    config = preprocess_config(inspected.card)
+    drawn, lost = {}, originals.lost
+    for row in rows:
+        if row.sample_id in bitmaps:
+            drawn[row.sample_id] = step_pictures(bitmaps[row.sample_id], config)
+        elif row.status == KEPT:
+            try:
+                drawn[row.sample_id] = [Picture(STORED, read_sample(inspected, row))]
+            except UserError as error:
+                lost.append(str(error))
+    return drawn, lost
+
+
+def preprocess_config(card: Card) -> PreprocessConfig:
+    """The steps as the card has them. Raises UserError for ones that this release doesn't know."""
+    try:
+        return PreprocessConfig(**card.config["preprocess"])
+    except (TypeError, ValueError, KeyError) as error:
+        raise UserError(f"the card's settings can't be used here ({error}); use the release that wrote it") from error
+
+
+def describe(row: Row) -> str:
+    """A record in a line: what it is, what became of it, and where in the archive it stands."""
+    label = "no label" if row.label is None else f"label {row.label}"
+    size = "" if row.width is None else f", {row.width} × {row.height} pixels"
+    ink = "" if row.ink_fraction is None else f", ink {row.ink_fraction:.1%}"
+    fate = row.status if row.reason is None else f"{row.status} ({row.reason})"
+    return (
+        f"{row.sample_id}  {row.char or '?'}  tag {row.tag or '?'}, {label}, {fate}{size}{ink}; "
+        f"{row.archive}, byte {row.source_offset:,}, {row.source_bytes:,} bytes"
+    )
+
+
+def _caption(row: Row) -> str:
+    label = "no label" if row.label is None else f"label {row.label}"
+    return f"{row.sample_id}   tag {row.tag or '?'}   {label}   {row.status if row.reason is None else row.reason}"
+
+
+def _choose(inspected: Inspected, choice: Choice) -> list[Row]:
+    if choice.sample_ids:
+        marks = ", ".join("?" for _ in choice.sample_ids)
+        found = {row.sample_id: row for row in inspected.rows(f"WHERE sample_id IN ({marks})", choice.sample_ids)}
+        for sample_id in choice.sample_ids:
+            if sample_id not in found:
+                raise UserError(
+                    f"{sample_id}: expected a sample_id like {_example(inspected)}, found no such record; "
+                    "--char and --writer show some"
+                )
+        return [found[sample_id] for sample_id in choice.sample_ids]
+    wanted = {"char": choice.char, "writer": choice.writer}
+    conditions = [f"{column} = ?" for column, value in wanted.items() if value is not None]
+    values: list[Any] = [value for value in wanted.values() if value is not None]
+    # By digest: the same ones each time, from writers and members all over the set.
+    rest = f"WHERE {' AND '.join(conditions)} ORDER BY bitmap_digest, sample_id LIMIT ?"
+    rows = inspected.rows(rest, [*values, choice.limit])
+    if not rows:
+        what = " and ".join(f"{column} {value}" for column, value in wanted.items() if value is not None)
+        raise UserError(
+            f"{inspected.folder}: expected records of {what}, found none; the summary names some that are there"
+        )
+    return rows
+
+
+def _example(inspected: Inspected) -> str:
+    return str(inspected.query("SELECT any_value(sample_id) FROM manifest")[0][0])

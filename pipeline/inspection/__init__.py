@@ -1,1 +1,0 @@
-"""What `python -m pipeline.inspect` shows of a finished data set: figures, pictures, differences, a report."""

@@ -1,0 +1,210 @@
+"""One chunk to one staged chunk: walk, label, preprocess, encode. No Beam in here: it is called by any engine."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+
+from pipeline import storage
+from pipeline.shards import staging
+from pipeline.shards.config import ConvertConfig
+from pipeline.shards.frames import encode_png
+from pipeline.shards.staging import ChunkReceipt
+from pipeline.source import gnt
+from pipeline.source.chunks import Chunk, read_chunk
+from pipeline.steps.settings import UNUSABLE_REASONS
+from schemas.classes import OUTSIDE, character_of
+from schemas.example import sample_id_prefix
+from schemas.manifest import DROPPED, KEPT, NOT_SAMPLED, OUTSIDE_CLASS_SET, REJECTED
+
+GROUP_RECORDS, _GROUP_BYTES = 4096, 64 << 20  # 64 MiB: most samples held in memory at once
+_BLOCK_BYTES = 256 << 10  # 256 KiB of samples at a time, with as much of bitmaps, stay in a core's cache
+
+_OUTCOMES = (
+    (KEPT, None),
+    *((REJECTED, reason) for reason in (*UNUSABLE_REASONS, *gnt.FAULTS[1:])),
+    (DROPPED, OUTSIDE_CLASS_SET),
+    (DROPPED, NOT_SAMPLED),
+)
+"""What becomes of a record: its status and the reason. The first ones are the outcomes of pipeline.steps.compiled."""
+_KEPT, _OUTSIDE, _NOT_SAMPLED = 0, len(_OUTCOMES) - 2, len(_OUTCOMES) - 1
+_OF_FAULT = {gnt.SOUND: _KEPT, **{fault: _OUTCOMES.index((REJECTED, fault)) for fault in gnt.FAULTS[1:]}}
+_CROP_COLUMNS = ("crop_x", "crop_y", "crop_width", "crop_height")
+
+
+def convert_chunk(chunk: Chunk, config: ConvertConfig, staging_folder: str) -> ChunkReceipt:
+    """Stages a chunk and returns its receipt; one that is staged already is left as it is."""
+    path = staging.chunk_path(staging_folder, chunk.digest(config.digest(chunk.member.split)))
+    receipt = staging.read_chunk_receipt(path) or _stage(chunk, config, path)
+    if chunk.unpacked is not None:
+        storage.delete([chunk.unpacked])
+    return receipt
+
+
+def _stage(chunk: Chunk, config: ConvertConfig, path: str) -> ChunkReceipt:
+    data = read_chunk(chunk)
+    records, batches = staging.write_staged_chunk(
+        path, convert_records(data, chunk, config), config.num_shards[chunk.member.split]
+    )
+    member = chunk.member
+    receipt = ChunkReceipt(
+        split=member.split,
+        member=member.name,
+        first_record=chunk.first_record,
+        source_bytes=chunk.size_bytes,
+        records=records,
+        path=path,
+        content=staging.fingerprint(path),
+        batches=batches,
+    )
+    staging.commit_chunk(receipt)
+    return receipt
+
+
+def convert_records(data: bytes, chunk: Chunk, config: ConvertConfig) -> Iterator[pa.Table]:
+    """Tables of STAGED_SCHEMA, a row for every record in `data`: a few thousand each, in the order of their shards."""
+    records = gnt.walk(data, last=True)
+    step = min(GROUP_RECORDS, max(1, _GROUP_BYTES // config.preprocess.image_size**2))
+    for begin in range(0, len(records), step):
+        yield _Group(data, chunk, config, records, begin, min(begin + step, len(records))).table()
+
+
+class _Group:
+    """The columns of a few thousand records while they are filled, an array or a list each."""
+
+    def __init__(
+        self, data: bytes, chunk: Chunk, config: ConvertConfig, records: gnt.Records, begin: int, end: int
+    ) -> None:
+        self.chunk = chunk
+        self.config = config
+        self.data = memoryview(data)
+        member, self.count = chunk.member, end - begin
+        prefix = sample_id_prefix(member.split, member.name)
+        index = np.arange(begin, end) + chunk.first_record
+        sample_ids = [f"{prefix}{number}".encode() for number in index.tolist()]
+        key = np.frombuffer(b"".join([_key(sample_id) for sample_id in sample_ids]), ">u8").astype(np.uint64)
+        # By shard from the start: sorted afterwards, every image would be copied once more.
+        order = np.argsort(staging.shard_of(key, config.num_shards[member.split]), kind="stable")
+        self.sample_ids = [sample_ids[i] for i in order.tolist()]
+        self.record_index, self.key = index[order], key[order]
+        part = begin + order
+        self.offset, self.size = records.offset[part], records.size[part]
+        self.tag_code, self.width, self.height = records.tag_code[part], records.width[part], records.height[part]
+        self.label = np.where(self.tag_code < 0, OUTSIDE, config.classes.labels_by_tag_code[self.tag_code])
+        self.outcome = np.array([_OF_FAULT[records.fault[i]] for i in part.tolist()], np.int8)
+        """Index into _OUTCOMES."""
+
+    def table(self) -> pa.Table:
+        member = self.chunk.member
+        self._convert()
+        has_header, kept, outcome = self.tag_code >= 0, self.outcome == _KEPT, pa.array(self.outcome)
+        columns: dict[str, Any] = {
+            "sample_id": pa.array(self.sample_ids, pa.string()),
+            "split": _repeated(member.split, self.count),
+            "status": pa.array([status for status, _ in _OUTCOMES], pa.string()).take(outcome),
+            "reason": pa.array([reason for _, reason in _OUTCOMES], pa.string()).take(outcome),
+            "label": _masked(self.label, self.label != OUTSIDE, pa.int16()),
+            **self._tag_columns(),
+            "writer": _repeated(member.writer, self.count),
+            "archive": _repeated(member.archive, self.count),
+            "member": _repeated(member.name, self.count),
+            "record_index": pa.array(self.record_index, pa.uint32()),
+            "source_offset": pa.array(self.offset + self.chunk.begin, pa.uint64()),
+            "source_bytes": pa.array(self.size, pa.uint64()),
+            "width": _masked(self.width, has_header, pa.uint16()),
+            "height": _masked(self.height, has_header, pa.uint16()),
+            "ink_fraction": _masked(self.ink_fraction, self.sound, pa.float32()),
+            **{name: _masked(self.crop[:, i], kept, pa.uint16()) for i, name in enumerate(_CROP_COLUMNS)},
+            "bitmap_digest": _masked(self.bitmap_digest, self.sound, pa.uint64()),
+            staging.KEY: pa.array(self.key, pa.uint64()),
+            staging.IMAGE: _binary(self.images, self.image_bytes),
+        }
+        return pa.table(columns, staging.STAGED_SCHEMA)
+
+    def _convert(self) -> None:
+        """Every record gets its outcome, and each kept one its image."""
+        self.sound = self.outcome == _KEPT
+        self.outcome[self.sound & (self.label == OUTSIDE)] = _OUTSIDE
+        self._drop_what_is_not_sampled()
+        self.ink_fraction = np.zeros(self.count, np.float32)
+        self.bitmap_digest = np.zeros(self.count, np.uint64)
+        self.crop = np.zeros((self.count, len(_CROP_COLUMNS)), np.uint16)
+        self.image_bytes = np.zeros(self.count, np.int64)
+        self.images = bytearray()
+        step = max(1, _BLOCK_BYTES // self.config.preprocess.image_size**2)
+        rows = np.flatnonzero(self.sound)
+        for begin in range(0, len(rows), step):
+            self._convert_block(rows[begin : begin + step])
+
+    def _drop_what_is_not_sampled(self) -> None:
+        """Whether --sample_fraction keeps a record: by hash, so the same ones every time."""
+        if self.config.sample_fraction == 1:
+            return
+        limit = int(self.config.sample_fraction * 2**64)
+        for row in np.flatnonzero(self.outcome == _KEPT).tolist():
+            # Another hash than the key's: a part chosen by key would be the first shards, not a part of each.
+            digest = hashlib.blake2b(self.sample_ids[row], digest_size=8, person=b"sample").digest()
+            if int.from_bytes(digest, "big") >= limit:
+                self.outcome[row] = _NOT_SAMPLED
+
+    def _convert_block(self, rows: np.ndarray) -> None:
+        """As many records as a core's cache holds, so that each of their bytes comes from memory once."""
+        from pipeline.shards.framing import pack  # both imported by who converts, not by who starts it
+        from pipeline.steps.compiled import count_ink, preprocess_records
+
+        octets = np.frombuffer(self.data, np.uint8)
+        first_pixel = self.offset[rows] + gnt.HEADER_BYTES
+        pixels = self.width[rows].astype(np.int64) * self.height[rows]
+        self.ink_fraction[rows] = count_ink(octets, first_pixel, pixels) / pixels
+        # The digest covers width and height, which stand right before the pixels.
+        bounds = zip((first_pixel - 4).tolist(), (first_pixel + pixels).tolist(), strict=True)
+        self.bitmap_digest[rows] = [xxhash.xxh3_64_intdigest(self.data[begin:end]) for begin, end in bounds]
+
+        wanted = self.outcome[rows] == _KEPT
+        rows, first_pixel = rows[wanted], first_pixel[wanted]
+        samples = preprocess_records(octets, first_pixel, self.width[rows], self.height[rows], self.config.preprocess)
+        self.outcome[rows], self.crop[rows] = samples.outcome, samples.crop
+        kept = np.flatnonzero(samples.outcome == _KEPT)
+        if self.config.image_encoding == "png":
+            encoded = [encode_png(samples.image[i]) for i in kept.tolist()]
+            self.images += b"".join(encoded)
+            self.image_bytes[rows[kept]] = [len(png) for png in encoded]
+        else:
+            packed, self.image_bytes[rows[kept]] = pack(samples.image, kept)
+            self.images += packed.data
+
+    def _tag_columns(self) -> dict[str, pa.Array]:
+        characters, tags = zip(*map(_character_and_tag, self.tag_code.tolist()), strict=True)
+        return {"char": pa.array(characters, pa.string()), "tag": pa.array(tags, pa.string())}
+
+
+@cache
+def _character_and_tag(code: int) -> tuple[str | None, str | None]:
+    """The tag's character and its hex; writers write the same characters, so each is looked up once."""
+    tag = code.to_bytes(2, "big") if code >= 0 else None
+    return (character_of(tag), tag.hex()) if tag else (None, None)
+
+
+def _key(sample_id: bytes) -> bytes:
+    """The 64 bits by which a record finds its shard and its place there."""
+    return hashlib.blake2b(sample_id, digest_size=8).digest()
+
+
+def _repeated(value: str, count: int) -> pa.Array:
+    return pa.repeat(pa.scalar(value, pa.string()), count)
+
+
+def _masked(values: np.ndarray, valid: np.ndarray, dtype: pa.DataType) -> pa.Array:
+    return pa.array(np.where(valid, values, 0), dtype, mask=~valid)
+
+
+def _binary(joined: bytearray, lengths: np.ndarray) -> pa.Array:
+    """large_binary of the values that stand one behind the other in `joined`, without a copy."""
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return pa.Array.from_buffers(pa.large_binary(), len(lengths), [None, pa.py_buffer(offsets), pa.py_buffer(joined)])

@@ -1,0 +1,227 @@
+"""The last stage: everything read is accounted for, or the conversion fails; then the card is written."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline import storage
+from pipeline.shards.config import ConvertConfig, library_versions
+from pipeline.shards.shard import ShardReceipt
+from pipeline.shards.staging import ChunkReceipt
+from pipeline.source.archives import Member
+from schemas import dataset
+from schemas.classes import ClassList
+from schemas.dataset import Card, Counts, MemberInput, Split
+from schemas.errors import UserError, explained, printable
+from schemas.example import FORMAT_VERSION, IMAGE, LABEL, SAMPLE_ID
+from schemas.machine import without_temporary_mark
+from schemas.manifest import DROPPED, KEPT, REJECTED
+
+
+def build_card(
+    members: Sequence[Member], chunks: Iterable[ChunkReceipt], shards: Iterable[ShardReceipt], config: ConvertConfig
+) -> Card:
+    """The card of a finished conversion. Raises RuntimeError if any record that was read isn't accounted for."""
+    read = Counter[tuple[str, str]]()
+    for chunk in chunks:
+        read[chunk.split, chunk.member] += chunk.records
+    shards = sorted(shards, key=lambda shard: (shard.split, shard.shard))
+    kinds: dict[tuple[str, str], Counter[str]] = {}
+    for shard in shards:
+        for member, counted in shard.members.items():
+            kinds.setdefault((shard.split, member), Counter()).update(counted)
+    inputs = [_member_input(member, read, kinds) for member in members]
+    splits = {}
+    for split in sorted(config.num_shards, key=dataset.SPLITS.index):
+        own = [shard for shard in shards if shard.split == split]
+        if [shard.shard for shard in own] != list(range(config.num_shards[split])):
+            raise RuntimeError(f"{split}: expected {config.num_shards[split]} shards, found {len(own)}")
+        of_split = [entry for entry in inputs if entry.split == split]
+        labels = np.bitwise_or.reduce([np.frombuffer(bytes.fromhex(shard.labels), np.uint8) for shard in own])
+        splits[split] = Split(
+            counts=_sum(entry.counts for entry in of_split),
+            characters=int(np.unpackbits(labels).sum()),
+            writers=len({entry.writer for entry in of_split if entry.counts.read}),
+            shards=[shard.file for shard in own],
+        )
+    return Card(
+        format_version=FORMAT_VERSION,
+        config=config.as_json(),
+        class_count=len(config.classes),
+        class_digest=config.classes.digest,
+        libraries=library_versions(),
+        splits=splits,
+        inputs=inputs,
+    )
+
+
+def check_rejects(card: Card, max_reject_fraction: float) -> None:
+    """Raises UserError if a split lost more records than that, or kept none."""
+    for name, split in card.splits.items():
+        counts = split.counts
+        rejected = sum(counts.rejected.values())
+        if rejected > max_reject_fraction * counts.read:
+            reasons = ", ".join(f"{reason} {n:,}" for reason, n in counts.rejected.items())
+            worst = max(
+                (entry for entry in card.inputs if entry.split == name),
+                key=lambda entry: sum(entry.counts.rejected.values()),
+            )
+            raise UserError(
+                f"{name}: expected at most {max_reject_fraction:.2%} of the records rejected, found {rejected:,} of "
+                f"{counts.read:,} ({reasons}), most of them in {worst.member} of {worst.location}; replace damaged "
+                "archives, or allow more with --max_reject_fraction"
+            )
+        if not counts.kept:
+            reasons = ", ".join(f"{n:,} {reason}" for reason, n in {**counts.dropped, **counts.rejected}.items())
+            raise UserError(
+                f"{name}: expected records to keep, found none among {counts.read:,}"
+                f"{f' ({reasons})' if reasons else ''}; check the input and --classes"
+            )
+
+
+def side_files(card: Card, classes: ClassList) -> dict[str, str]:
+    """What stands beside the shards, by name: the class list, and what tfds.builder_from_directory needs."""
+    return {
+        dataset.CLASSES: classes.text,
+        dataset.TFDS_LABELS: classes.text,
+        dataset.TFDS_INFO: _json(_tfds_info(card)),
+        dataset.TFDS_FEATURES: _json(_tfds_features(card)),
+    }
+
+
+def check_sources(members: Sequence[Member]) -> None:
+    """Raises UserError where a loose member is another file than the one that was listed; a zip has its CRCs."""
+    for member in members:
+        if member.zip_entry is None:
+            with explained(f"read {member.location}"):
+                now = storage.status(member.location)
+            if now is None or (now.size_bytes, now.version) != (member.size_bytes, member.version):
+                raise UserError(
+                    f"{member.location}: expected the file that was listed, found it changed during the conversion; "
+                    "run the same command again when it is complete"
+                )
+
+
+def write_side_files(card: Card, config: ConvertConfig, output: str) -> None:
+    for name, text in side_files(card, config.classes).items():
+        _write(output, name, text)
+
+
+def write_card(card: Card, output: str) -> None:
+    _write(output, dataset.CARD, card.to_json())
+
+
+def leftovers(card: Card, output: str) -> list[str]:
+    """Files of an earlier, unfinished conversion: shards and manifest parts the card doesn't name, temporary ones."""
+    mine = {dataset.CARD, *dataset.SIDE_FILES}
+    mine.update(
+        path for split in card.splits.values() for file in split.shards for path in (file.path, file.manifest_path)
+    )
+    found = []
+    for folder in ("", f"{dataset.MANIFEST_FOLDER}/"):
+        for file in storage.list_folder(storage.join(output, folder) if folder else output):
+            name = f"{folder}{storage.base_name(file.path)}"
+            if name not in mine and dataset.is_own_name(without_temporary_mark(name)):
+                found.append(file.path)
+    return found
+
+
+def _member_input(
+    member: Member, read: Mapping[tuple[str, str], int], kinds: Mapping[tuple[str, str], Mapping[str, int]]
+) -> MemberInput:
+    key = (member.split, member.name)
+    counts = _counts(read.get(key, 0), kinds.get(key, {}))
+    accounted = counts.kept + sum(counts.dropped.values()) + sum(counts.rejected.values())
+    if accounted != counts.read:
+        raise RuntimeError(f"{member}: {counts.read:,} records were read, {accounted:,} are in the manifest")
+    return MemberInput(
+        split=member.split,
+        location=printable(member.location),
+        archive=member.archive,
+        member=member.name,
+        writer=member.writer,
+        bytes=member.size_bytes,
+        counts=counts,
+    )
+
+
+def _counts(read: int, kinds: Mapping[str, int]) -> Counts:
+    def reasons(status: str) -> dict[str, int]:
+        return {
+            kind.removeprefix(f"{status} "): n for kind, n in sorted(kinds.items()) if kind.startswith(f"{status} ")
+        }
+
+    return Counts(read=read, kept=kinds.get(KEPT, 0), dropped=reasons(DROPPED), rejected=reasons(REJECTED))
+
+
+def _sum(counts: Iterable[Counts]) -> Counts:
+    read = kept = 0
+    dropped, rejected = Counter[str](), Counter[str]()
+    for one in counts:
+        read, kept = read + one.read, kept + one.kept
+        dropped.update(one.dropped)
+        rejected.update(one.rejected)
+    return Counts(read, kept, dict(sorted(dropped.items())), dict(sorted(rejected.items())))
+
+
+def _tfds_info(card: Card) -> dict[str, Any]:
+    return {
+        "name": "hwdb",
+        "version": card.format_version,
+        "description": "Handwritten Chinese characters of CASIA-HWDB.",
+        "fileFormat": "tfrecord",
+        "splits": [
+            {
+                "name": name,
+                "shardLengths": [str(shard.records) for shard in split.shards],
+                "numBytes": str(sum(shard.bytes for shard in split.shards)),
+                "filepathTemplate": "{SPLIT}-{SHARD_X_OF_Y}.{FILEFORMAT}",
+            }
+            for name, split in card.splits.items()
+        ],
+        "supervisedKeys": {"tuple": {"items": [{"featureKey": IMAGE}, {"featureKey": LABEL}]}},
+    }
+
+
+def _tfds_features(card: Card) -> dict[str, Any]:
+    package = "tensorflow_datasets.core.features"
+    shape = {"dimensions": [str(card.image_size), str(card.image_size), "1"]}
+    image: dict[str, Any] = (
+        {
+            "pythonClassName": f"{package}.image_feature.Image",
+            "image": {"shape": shape, "dtype": "uint8", "encodingFormat": "png"},
+        }
+        if card.image_encoding == "png"
+        else {
+            "pythonClassName": f"{package}.tensor_feature.Tensor",
+            "tensor": {"shape": shape, "dtype": "uint8", "encoding": "bytes"},
+        }
+    )
+    return {
+        "pythonClassName": f"{package}.features_dict.FeaturesDict",
+        "featuresDict": {
+            "features": {
+                IMAGE: image,
+                LABEL: {
+                    "pythonClassName": f"{package}.class_label_feature.ClassLabel",
+                    "classLabel": {"numClasses": str(card.class_count)},
+                },
+                SAMPLE_ID: {"pythonClassName": f"{package}.text_feature.Text", "text": {}},
+            }
+        },
+    }
+
+
+def _json(content: Any) -> str:
+    return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+
+
+def _write(output: str, name: str, text: str) -> None:
+    path = storage.join(output, name)
+    with explained(f"write {path}"):
+        storage.write_bytes(path, text.encode(), durable=True)

@@ -1,0 +1,207 @@
+"""Staged chunks: what one chunk became, kept until the shards are written.
+
+A staged chunk is an Arrow IPC file with a record batch per target shard, and a receipt. The receipt is written last:
+it says what the file must hold to be whole, and where each shard's rows lie in it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import google_crc32c
+import numpy as np
+import pyarrow as pa
+import xxhash
+
+from pipeline import storage
+from schemas.errors import UserError, explained
+from schemas.manifest import SOURCE_FIELDS
+
+KEY = "key"
+IMAGE = "image"
+STAGED_SCHEMA = pa.schema(
+    [
+        *SOURCE_FIELDS,
+        pa.field(KEY, pa.uint64(), nullable=False),
+        # Of a kept record its PNG, or its raw image packed by pipeline.shards.framing; empty otherwise.
+        pa.field(IMAGE, pa.large_binary(), nullable=False),
+    ]
+)
+_LAYOUT = 2
+"""Of a staged chunk: changes with its columns and with what they hold, so that another release's is left alone."""
+
+
+@dataclass(frozen=True)
+class StagedBatch:
+    """The rows one staged chunk has for one shard: a reference, small enough for any shuffle."""
+
+    order: tuple[str, int, int]
+    """Member name, first record, batch: sorts the batches of a shard."""
+    path: str
+    batch: int
+    begin: int
+    """Its first byte in the file."""
+    size_bytes: int
+    crc32c: int
+    """Of those bytes, from before they were written: what is read back goes into a shard with checksums of its own."""
+
+
+@dataclass(frozen=True)
+class ChunkReceipt:
+    """What a staged chunk holds."""
+
+    split: str
+    member: str
+    first_record: int
+    source_bytes: int
+    records: int
+    path: str
+    content: str | None
+    """The file's fingerprint."""
+    batches: list[tuple[int, int, int, int, int]]
+    """(shard, rows, first byte, bytes, their CRC-32C) of each record batch in the file."""
+
+    def staged_batches(self) -> Iterator[tuple[tuple[str, int], StagedBatch]]:
+        """((split, shard), where its rows lie) for each record batch."""
+        for number, (shard, _, begin, size, crc) in enumerate(self.batches):
+            order = (self.member, self.first_record, number)
+            yield (self.split, shard), StagedBatch(order, self.path, number, begin, size, crc)
+
+
+_HEADER_BYTES = 8 + STAGED_SCHEMA.serialize().size
+_REQUESTS_AT_ONCE = 8
+_OWN_NAME = re.compile(r"(chunk|shard|unpacked)-.*")
+
+
+def clear(folder: str) -> None:
+    """Deletes the staged pieces in a folder, and the folder if nothing else is in it."""
+    files = storage.list_folder(folder)
+    storage.delete([file.path for file in files if _OWN_NAME.fullmatch(storage.base_name(file.path))])
+    storage.delete_empty_folder(folder)
+
+
+def chunk_path(folder: str, digest: str) -> str:
+    return storage.join(folder, f"chunk-{digest}-{_LAYOUT}.arrow")
+
+
+def receipt_path(path: str) -> str:
+    return f"{path}.json"
+
+
+def fingerprint(path: str) -> str | None:
+    """Size and XXH3-64 of a local file: after a power cut it can be shorter than its receipt says, or zeros.
+
+    An object is there whole or not at all, so its size is enough. None if there is no such file.
+    """
+    size_bytes = storage.size_bytes(path)
+    if storage.is_remote(path) or size_bytes is None:
+        return None if size_bytes is None else str(size_bytes)
+    digest, size = xxhash.xxh3_64(), 0
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+            size += len(block)
+    return f"{size} {digest.hexdigest()}"
+
+
+def read_receipt(path: str) -> dict[str, Any] | None:
+    """The receipt of a staged file, as JSON; None where there is none that can be relied on."""
+    content = storage.read_if_there(receipt_path(path))
+    try:
+        fields = json.loads(content or b"null")
+    except ValueError:
+        return None  # torn by a power cut
+    return fields if isinstance(fields, dict) else None
+
+
+def write_receipt(path: str, receipt: Any) -> None:
+    storage.write_bytes(receipt_path(path), json.dumps(receipt, ensure_ascii=True).encode())
+
+
+def read_chunk_receipt(path: str) -> ChunkReceipt | None:
+    fields = read_receipt(path)
+    if fields is None or fields.get("content") != fingerprint(path):
+        return None
+    batches = [tuple(batch) for batch in fields["batches"]]
+    # The folder may have been moved, or be named by another path than when the receipt was written.
+    return ChunkReceipt(**{**fields, "path": path, "batches": batches})
+
+
+def write_staged_chunk(
+    path: str, tables: Iterable[pa.Table], num_shards: int
+) -> tuple[int, list[tuple[int, int, int, int, int]]]:
+    """Writes tables of STAGED_SCHEMA, each in the order of its rows' shards and in one piece, a batch for each shard.
+
+    Returns the number of records, and a receipt's batches.
+    """
+    records = 0
+    batches: list[tuple[int, int, int, int, int]] = []
+    with (
+        explained(f"write {path}"),
+        storage.atomic_write(path) as stream,
+        pa.ipc.new_file(stream, STAGED_SCHEMA) as writer,
+    ):
+        for table in tables:
+            records += table.num_rows
+            for shard, batch in _by_shard(table, num_shards):
+                begin = stream.tell() or _HEADER_BYTES  # which is written with the first batch
+                writer.write_batch(batch)
+                crc = google_crc32c.value(batch.serialize())  # the message that is written
+                batches.append((shard, batch.num_rows, begin, stream.tell() - begin, crc))
+    return records, batches
+
+
+def commit_chunk(receipt: ChunkReceipt) -> None:
+    with explained(f"write {receipt.path}"):
+        write_receipt(receipt.path, asdict(receipt))
+
+
+def read_batches(batches: Iterable[StagedBatch]) -> list[pa.RecordBatch]:
+    """The rows of staged batches, in their order. Raises UserError for one that isn't what was staged.
+
+    Local ones are mapped, so that their images aren't held in memory twice. A store is asked once for each, several at
+    a time: what a request costs is its way there and back.
+    """
+    staged = list(batches)
+    if any(storage.is_remote(batch.path) for batch in staged):
+        with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as executor:
+            return list(executor.map(_read_batch, staged))
+    return [_read_batch(batch) for batch in staged]
+
+
+def shard_of(keys: np.ndarray, num_shards: int) -> np.ndarray:
+    """int64 [n]: key * num_shards >> 64, for uint64 keys, without 128-bit integers."""
+    n = np.uint64(num_shards)
+    low = (keys & np.uint64(0xFFFFFFFF)) * n >> np.uint64(32)
+    return (((keys >> np.uint64(32)) * n + low) >> np.uint64(32)).astype(np.int64)
+
+
+def _by_shard(table: pa.Table, num_shards: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+    shards = shard_of(table[KEY].to_numpy(), num_shards)
+    assert np.all(shards[:-1] <= shards[1:]), "rows out of their shards' order"
+    edges = np.searchsorted(shards, np.arange(num_shards + 1))
+    [batch] = table.to_batches() or [None]
+    for shard in np.flatnonzero(np.diff(edges)).tolist():
+        assert batch is not None
+        yield shard, batch.slice(int(edges[shard]), int(edges[shard + 1] - edges[shard]))
+
+
+def _read_batch(staged: StagedBatch) -> pa.RecordBatch:
+    with explained(f"read {staged.path}"):
+        if storage.is_remote(staged.path):
+            source = pa.py_buffer(storage.read_range(staged.path, staged.begin, staged.size_bytes))
+        else:
+            with pa.memory_map(staged.path) as file:
+                file.seek(staged.begin)
+                source = file.read_buffer(staged.size_bytes)
+    if google_crc32c.value(source) != staged.crc32c:
+        raise UserError(
+            f"{staged.path}: expected the bytes that were staged, found others from byte {staged.begin:,} on; "
+            "run the same command again, and delete this file first if that says the same"
+        )
+    return pa.ipc.read_record_batch(pa.ipc.read_message(source), STAGED_SCHEMA)

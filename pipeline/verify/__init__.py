@@ -1,0 +1,107 @@
+"""python -m pipeline.verify: is a data set what its conversion wrote, down to the last byte?"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from schemas.command import EXIT_DIFFERENT, Parser, at_least, run_command
+from schemas.errors import UserError
+from schemas.machine import available_cores
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+_MOST_PER_MEMBER = 2**31
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status: 0 if the data set is intact, 1 with findings, 2 if there is none."""
+    return run_command("pipeline.verify", lambda: verify(_parse(sys.argv[1:] if argv is None else argv)))
+
+
+def verify(arguments: argparse.Namespace) -> int:
+    """Checks the data set and prints what was found. Raises UserError where there is nothing to check."""
+    # Arrow and OpenCV take a second to import: --help and a misspelt flag needn't wait for them.
+    from pipeline import storage
+    from pipeline.source.archives import parse_input
+    from pipeline.verify.card import read_classes
+    from pipeline.verify.check import check_dataset, open_dataset
+    from pipeline.verify.sources import Selection, check_sources, records_to_check
+
+    started = time.monotonic()
+    storage.use_known_flags(arguments.beam)
+    folder: str = arguments.folder.rstrip("/") or "/"
+    inputs = [parse_input(argument) for argument in arguments.against]
+    selection = Selection(None if arguments.all else arguments.sample, arguments.seed)
+    card, _, _ = open_dataset(folder)
+    files = [file for split in card.splits.values() for file in split.shards] if card else []
+    with _progress() as bar:
+        task = bar.add_task("Checking", total=sum(file.bytes + file.manifest_bytes for file in files))
+        report = check_dataset(folder, arguments.processes, lambda n: bar.advance(task, n))
+        classes = read_classes(report.card, folder) if report.card else None
+        if inputs and report.card and classes and report.has_rows:
+            again = bar.add_task("Recomputing", total=records_to_check(report.card, selection))
+            check_sources(
+                report, folder, classes, inputs, selection, arguments.processes, lambda n: bar.advance(again, n)
+            )
+    for finding in report.findings:
+        print(finding)
+    if inputs and not (classes and report.has_rows):
+        print(f"{folder}: the archives were not looked at; mend the class list and the manifest first")
+    seconds = time.monotonic() - started
+    size = f"{report.records:,} records in {report.shards:,} shards, {report.bytes:,} bytes"
+    made = f", {report.recomputed:,} records made again from the archives" if inputs else ""
+    state = f"{len(report.findings):,} findings" if report.findings else "intact"
+    print(f"{folder}: {state}; {size}{made}, {seconds:,.1f} s, {report.bytes / seconds / 1e6:,.0f} MB/s")
+    return EXIT_DIFFERENT if report.findings else 0
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """A bar on a terminal, nothing in a log."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description:11}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
+    left = (TimeRemainingColumn(elapsed_when_finished=True), TextColumn("left"))
+    with Progress(*columns, *left, console=console, transient=True, disable=not console.is_terminal) as bar:
+        yield bar
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = Parser(
+        "pipeline.verify",
+        "Checks a data set against its card, its manifest and, if asked to, the archives it came from. "
+        "Ends with status 0 if it is intact, 1 with a list of what isn't, 2 if there is no finished data set.",
+        epilog="Every other flag goes to Beam's file systems, for instance --s3_endpoint_url=URL.",
+    )
+    add = parser.add_argument
+    add("folder", metavar="DIR", help="the folder of a data set, or its URL")
+    add(
+        "--against",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="[SPLIT=]PATH",
+        help="go back to these archives too (as in convert's --input) and make records again",
+    )
+    add("--all", action="store_true", help="with --against: every record, not a sample")
+    add("--sample", type=int, default=200, metavar="N", help="with --against: N records of each member (default: 200)")
+    add("--seed", type=int, default=0, help="with --against: another seed draws another sample (default: 0)")
+    add("--processes", type=int, default=available_cores(), metavar="N", help="default: one a core, here %(default)s")
+    arguments, beam = parser.parse_known_args(argv)
+    arguments.beam = beam
+    if not 1 <= arguments.sample < _MOST_PER_MEMBER:
+        raise UserError(f"--sample {arguments.sample}: expected 1 or more")
+    at_least(1, "--processes", arguments.processes)
+    if not -(2**63) <= arguments.seed < 2**63:
+        raise UserError(f"--seed {arguments.seed}: expected a number of 64 bits")
+    if arguments.all and not arguments.against:
+        raise UserError("--all: expected --against PATH with it; the archives are what the records are made from")
+    return arguments

@@ -1,0 +1,172 @@
+"""The card against itself, against the folder, and against what the manifest's rows add up to."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from pipeline import storage
+from pipeline.shards import publish
+from pipeline.shards.config import LIBRARIES
+from pipeline.verify.findings import RESTORE, Finding, Findings
+from pipeline.verify.shard import ShardReport
+from schemas.classes import ClassList, ClassListError, parse_classes
+from schemas.dataset import (
+    CARD,
+    CLASSES,
+    SIDE_FILES,
+    SPLITS,
+    STAGING_FOLDER,
+    TFDS_LABELS,
+    Card,
+    Counts,
+    index_name,
+    manifest_part_name,
+    shard_name,
+)
+from schemas.errors import UserError, explained, printable
+from schemas.manifest import DROPPED, KEPT, REJECTED
+
+_NOT_NAMED_BY = {"1.0.0": ("deflate",)}
+"""Libraries that a card of an earlier format needn't name."""
+
+
+def check_card(card: Card, content: bytes) -> list[Finding]:
+    """What the card says of itself."""
+    findings = Findings(CARD)
+    if card.to_json().encode("utf-8", "surrogatepass") != content:
+        findings.add(f"expected the card as the conversion writes it, found other bytes; {RESTORE}")
+    for library in LIBRARIES:
+        if library not in card.libraries and library not in _NOT_NAMED_BY.get(card.format_version, ()):
+            findings.add(f"expected the version of {library}, found none; convert again")
+    if card.config.get("num_shards") != {name: len(split.shards) for name, split in card.splits.items()}:
+        findings.add("expected as many shards as its num_shards say, found others; convert again")
+    for name, split in card.splits.items():
+        if name not in SPLITS:
+            findings.add(f"expected one of the splits {', '.join(SPLITS)}, found {name!r}; convert again")
+        for index, file in enumerate(split.shards):
+            expected = names_of(name, index, len(split.shards))
+            if (file.path, file.manifest_path) != expected:
+                findings.add(
+                    f"expected {' and '.join(expected)}, found {file.path} and {file.manifest_path}; convert again"
+                )
+        own = [entry.counts for entry in card.inputs if entry.split == name]
+        if _kinds(split.counts) != sum(map(_kinds, own), Counter()) or split.counts.read != sum(c.read for c in own):
+            findings.add(f"{name}: expected the counts to be the sum of the members', found others; convert again")
+        found = (sum(file.records for file in split.shards), sum(file.manifest_rows for file in split.shards))
+        if found != (split.counts.kept, split.counts.read):
+            findings.add(
+                f"{name}: expected {split.counts.kept:,} records and {split.counts.read:,} rows in its shards, found "
+                f"{found[0]:,} and {found[1]:,}; convert again"
+            )
+    for entry in card.inputs:
+        accounted = sum(_kinds(entry.counts).values())
+        if entry.counts.read != accounted:
+            findings.add(
+                f"{entry.member} of {entry.archive}: expected read = kept + dropped + rejected, found "
+                f"{entry.counts.read:,} and {accounted:,}; convert again"
+            )
+    return findings.all()
+
+
+def names_of(split: str, index: int, count: int) -> tuple[str, str]:
+    """The only names that a shard and its manifest part can have: others are never opened."""
+    return shard_name(split, index, count), manifest_part_name(split, index, count)
+
+
+def read_classes(card: Card, folder: str) -> ClassList | None:
+    """The class list that the card's digest names, from either of its two files; None if both are damaged."""
+    for name in (CLASSES, TFDS_LABELS):
+        try:
+            content = _read(folder, name)
+            if content is not None and hashlib.sha256(content).hexdigest() == card.class_digest:
+                return parse_classes(content.decode())
+        except (UserError, ClassListError, UnicodeDecodeError):
+            continue
+    return None
+
+
+def check_files(card: Card, classes: ClassList | None, folder: str) -> list[Finding]:
+    """The files beside the shards, byte by byte, and every file that the card doesn't know."""
+    findings: list[Finding] = []
+    if classes is None:
+        findings.append(
+            Finding(
+                CLASSES, f"expected SHA-256 {card.class_digest}, found another here and in {TFDS_LABELS}; {RESTORE}"
+            )
+        )
+    elif len(classes) != card.class_count:
+        findings.append(
+            Finding(CARD, f"expected class_count {len(classes):,}, found {card.class_count:,}; convert again")
+        )
+    expected = publish.side_files(card, classes) if classes else {}
+    for name, text in expected.items():
+        fault = _text_fault(folder, name, text.encode())
+        if fault:
+            findings.append(Finding(name, f"{fault}; {RESTORE}"))
+    shards = [shard for split in card.splits.values() for shard in split.shards]
+    mine = {CARD, *SIDE_FILES}
+    mine.update(path for shard in shards for path in (shard.path, shard.manifest_path, index_name(shard.path)))
+    with explained(f"read {folder}"):
+        found = storage.find(folder)
+    for file in found:
+        name = file.path.removeprefix(folder).lstrip("/")
+        if name not in mine and not name.startswith(f"{STAGING_FOLDER}/"):
+            findings.append(Finding(printable(name), "expected only what the card lists, found this file; remove it"))
+    return findings
+
+
+def check_totals(card: Card, reports: Mapping[str, Sequence[ShardReport]]) -> list[Finding]:
+    """The members' counts, the characters and the writers, by split, against the rows of every shard."""
+    findings = Findings(CARD)
+    for name, shards in reports.items():
+        kinds: dict[str, Counter[str]] = {}
+        for report in shards:
+            for member, counted in report.kinds.items():
+                kinds.setdefault(member, Counter()).update(counted)
+        own = [entry for entry in card.inputs if entry.split == name]
+        for entry in own:
+            found = kinds.get(entry.member, Counter())
+            if found != _kinds(entry.counts):
+                findings.add(
+                    f"{entry.member} of {entry.archive}: expected {dict(_kinds(entry.counts))}, found {dict(found)} in "
+                    "the manifest; convert again"
+                )
+        split = card.splits[name]
+        labels = set().union(*(report.labels for report in shards))
+        if len(labels) != split.characters:
+            findings.add(f"{name}: expected {split.characters:,} characters, found {len(labels):,}; convert again")
+        writers = {entry.writer for entry in own if entry.counts.read}
+        if len(writers) != split.writers:
+            findings.add(f"{name}: expected {split.writers:,} writers, found {len(writers):,}; convert again")
+    return findings.all()
+
+
+def _kinds(counts: Counts) -> Counter[str]:
+    """ "kept" and "status reason" -> records; what there is none of isn't listed."""
+    dropped = {f"{DROPPED} {reason}": n for reason, n in counts.dropped.items()}
+    rejected = {f"{REJECTED} {reason}": n for reason, n in counts.rejected.items()}
+    return Counter({kind: n for kind, n in {KEPT: counts.kept, **dropped, **rejected}.items() if n})
+
+
+def _text_fault(folder: str, name: str, expected: bytes) -> str | None:
+    """What is wrong with a small file, in words."""
+    try:
+        content = _read(folder, name)
+    except UserError as error:
+        return str(error)
+    if content is None:
+        return f"expected a file of {len(expected):,} bytes, found none"
+    if content == expected:
+        return None
+    at = next((i for i, (a, b) in enumerate(zip(content, expected, strict=False)) if a != b), None)
+    if at is None:
+        return f"expected {len(expected):,} bytes, found {len(content):,}"
+    return f"expected {expected[at]} at byte {at:,}, found {content[at]}"
+
+
+def _read(folder: str, name: str) -> bytes | None:
+    path = storage.join(folder, name)
+    with explained(f"read {path}"):
+        return storage.read_if_there(path)

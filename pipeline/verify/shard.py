@@ -1,0 +1,202 @@
+"""One shard and its manifest part: every frame, every Example, every row, and that the two name each other."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections import Counter
+from dataclasses import dataclass, field
+
+import google_crc32c
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline import storage
+from pipeline.shards.frames import FRAME_FOOTER_BYTES, FRAME_HEADER_BYTES, frame_footer, frame_header
+from pipeline.verify.crc import find_changed_byte
+from pipeline.verify.example import example_fault
+from pipeline.verify.findings import RESTORE, Finding, Findings
+from pipeline.verify.ledger import Tally, tally_rows
+from pipeline.verify.rows import Part, check_rows
+from schemas.dataset import ShardFile
+from schemas.errors import UserError, explained
+from schemas.manifest import KEPT
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """A shard to check: where it lies, what the card says of it, what its rows should be."""
+
+    folder: str
+    file: ShardFile
+    part: Part
+    image_size: int
+    image_encoding: str
+
+
+@dataclass
+class ShardReport:
+    """What a shard holds and what is wrong with it."""
+
+    findings: list[Finding] = field(default_factory=list)
+    kinds: dict[str, Counter[str]] = field(default_factory=dict)
+    """By member: "kept" and "status reason" -> rows."""
+    tallies: dict[str, Tally] = field(default_factory=dict)
+    """By member."""
+    labels: set[int] = field(default_factory=set)
+    has_rows: bool = False
+    """False if the manifest part can't be read: then the members' counts can't be compared either."""
+
+
+def check_shard(job: ShardJob) -> ShardReport:
+    """Checks one shard with its manifest part; both are in memory at once, and nothing else."""
+    report = ShardReport()
+    file, part = job.file, job.part
+    shard_findings, manifest_findings = Findings(file.path), Findings(file.manifest_path)
+    manifest = _read(job.folder, file.manifest_path, file.manifest_bytes, file.manifest_sha256, manifest_findings)
+    shard = _read(job.folder, file.path, file.bytes, file.sha256, shard_findings)
+    rows = _parse(manifest.content, manifest_findings) if manifest and manifest.is_intact else None
+    if rows is not None and rows.num_rows != file.manifest_rows:
+        manifest_findings.add(
+            f"expected {file.manifest_rows:,} rows, as the card says, found {rows.num_rows:,}; {RESTORE}"
+        )
+    if rows is not None and check_rows(rows, part, manifest_findings):
+        report.has_rows = True
+        report.kinds = _kinds(rows)
+        report.tallies = tally_rows(rows)
+        kept = rows.filter(pc.equal(rows["status"], KEPT))
+        report.labels = set(kept["label"].to_pylist()) - {None}
+        if kept.num_rows != file.records:
+            manifest_findings.add(
+                f"expected {file.records:,} kept rows, as the card says, found {kept.num_rows:,}; {RESTORE}"
+            )
+        if shard:
+            _check_frames(shard.content, kept, job, shard_findings)
+    elif shard:
+        _walk_frames(shard.content, file, shard_findings)
+    report.findings = [*shard_findings.all(), *manifest_findings.all()]
+    return report
+
+
+@dataclass(frozen=True)
+class _Content:
+    content: bytes
+    is_intact: bool
+    """Whether the SHA-256 is the card's."""
+
+
+def _read(folder: str, path: str, size: int, sha256: str, findings: Findings) -> _Content | None:
+    """The file's bytes, held against the card; None if there is no such file."""
+    where = storage.join(folder, path)
+    try:
+        with explained(f"read {where}"):
+            content = storage.read_if_there(where)
+            if content is None:
+                findings.add(f"expected a file of {size:,} bytes, found none; {RESTORE}")
+                return None
+    except UserError as error:
+        findings.add(f"{error}")
+        return None
+    if len(content) != size:
+        findings.add(f"expected {size:,} bytes, found {len(content):,}; {RESTORE}")
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        findings.add(f"expected SHA-256 {sha256}, found {found}; {RESTORE}")
+    return _Content(content, found == sha256)
+
+
+def _parse(content: bytes, findings: Findings) -> pa.Table | None:
+    # Only what has the right digest is handed to the Parquet reader: others can make it crash.
+    try:
+        return pq.ParquetFile(pa.BufferReader(content)).read().combine_chunks()
+    except (pa.ArrowException, OSError) as error:
+        findings.add(f"expected a Parquet file, found one that can't be read ({error}); {RESTORE}")
+        return None
+
+
+def _check_frames(shard: bytes, kept: pa.Table, job: ShardJob, findings: Findings) -> None:
+    """Every record that a row points to, where the row says it lies."""
+    columns = (kept[name].to_pylist() for name in ("shard_offset", "shard_bytes", "shard_crc32c", "label", "sample_id"))
+    end = 0
+    for index, (offset, size, crc, label, sample_id) in enumerate(zip(*columns, strict=True)):
+        if None in (offset, size, crc, label):
+            continue  # found among the rows already
+        end = offset + size
+        if end > len(shard) or size < FRAME_HEADER_BYTES + FRAME_FOOTER_BYTES:
+            left = max(0, len(shard) - offset)
+            findings.add(
+                f"record {index:,} at byte {offset:,} ({sample_id}): expected {size:,} bytes, {left:,} are left, and "
+                f"{kept.num_rows - index:,} records are missing; {RESTORE}"
+            )
+            return
+        fault = _frame_fault(shard, offset, size, crc)
+        if fault is None:
+            example = shard[offset + FRAME_HEADER_BYTES : end - FRAME_FOOTER_BYTES]
+            fault = example_fault(example, label, sample_id, job.image_size, job.image_encoding)
+        if fault is not None:
+            findings.add(f"record {index:,} at byte {offset:,} ({sample_id}): {fault}; {RESTORE}")
+    if end < len(shard):
+        findings.add(
+            f"expected the end at byte {end:,}, found {len(shard) - end:,} bytes that no row points to; {RESTORE}"
+        )
+
+
+def _frame_fault(shard: bytes, offset: int, size: int, crc: int) -> str | None:
+    """What is wrong with the frame of `size` bytes at `offset`, in words; None if nothing is."""
+    begin, end = offset + FRAME_HEADER_BYTES, offset + size - FRAME_FOOTER_BYTES
+    length = end - begin
+    header = frame_header(length)
+    if not shard.startswith(header, offset):
+        at = _first_difference(shard[offset:begin], header)
+        field = "length" if at < 8 else "CRC of the length"
+        found = struct.unpack_from("<Q", shard, offset)[0]
+        said = f", which says {found:,} bytes where the row says {length:,}" if field == "length" else ""
+        return f"byte {offset + at:,} is wrong, in the frame's {field}{said}"
+    example = shard[begin:end]
+    found_crc = google_crc32c.value(example)
+    footer = frame_footer(crc)
+    if found_crc == crc:
+        if shard.startswith(footer, end):
+            return None
+        at = end + _first_difference(shard[end : end + len(footer)], footer)
+        return f"byte {at:,} is wrong, in the frame's CRC of the Example"
+    if shard.startswith(frame_footer(found_crc), end):
+        return f"expected the Example with CRC-32C {crc:08x}, as the row says, found a sound one with {found_crc:08x}"
+    changed = find_changed_byte(example, crc)
+    fault = f"expected CRC-32C {crc:08x}, found {found_crc:08x}"
+    if changed is None:
+        return fault
+    at, value = changed
+    return f"{fault}, which one byte explains: byte {begin + at:,} is {example[at]}, {value} belongs there"
+
+
+def _walk_frames(shard: bytes, file: ShardFile, findings: Findings) -> None:
+    """Every frame by the lengths in the shard, where there are no rows to go by."""
+    offset = index = 0
+    while offset < len(shard):
+        begin = offset + FRAME_HEADER_BYTES
+        (length,) = struct.unpack_from("<Q", shard, offset) if begin <= len(shard) else (-1,)
+        end = begin + length
+        if length < 0 or not shard.startswith(frame_header(length), offset) or end + FRAME_FOOTER_BYTES > len(shard):
+            findings.add(f"record {index:,} at byte {offset:,}: expected a whole frame, found none; {RESTORE}")
+            return
+        if not shard.startswith(frame_footer(google_crc32c.value(shard[begin:end])), end):
+            findings.add(
+                f"record {index:,} at byte {offset:,}: expected an Example that fits its CRC, found another; {RESTORE}"
+            )
+        offset, index = end + FRAME_FOOTER_BYTES, index + 1
+    if index != file.records:
+        findings.add(f"expected {file.records:,} records, as the card says, found {index:,}; {RESTORE}")
+
+
+def _first_difference(found: bytes, expected: bytes) -> int:
+    return next(i for i, (a, b) in enumerate(zip(found, expected, strict=True)) if a != b)
+
+
+def _kinds(rows: pa.Table) -> dict[str, Counter[str]]:
+    kinds: dict[str, Counter[str]] = {}
+    for group in rows.group_by(["member", "status", "reason"]).aggregate([([], "count_all")]).to_pylist():
+        kind = " ".join(filter(None, (group["status"], group["reason"])))
+        kinds.setdefault(group["member"], Counter())[kind] += group["count_all"]
+    return kinds

@@ -1,0 +1,203 @@
+"""Back to the archives: records made again from their bytes, and compared with what the manifest says of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline import storage
+from pipeline.shards.config import library_versions
+from pipeline.source.archives import Input, Member, list_members
+from pipeline.steps.settings import PreprocessConfig
+from pipeline.verify.check import Advance, Report, pool, run
+from pipeline.verify.findings import Finding
+from pipeline.verify.record import COLUMNS, Recipe, check_records
+from schemas.classes import ClassList
+from schemas.dataset import Card, MemberInput
+from schemas.errors import UserError, explained
+from schemas.example import FORMAT_VERSION
+
+SLICE_ROWS = 2_000
+"""Records that one process makes again before it reports."""
+BATCH_ROWS = 250_000
+"""Rows in memory at once where every record is made again."""
+SMALL_ROWS = 3_000  # fewer are done before a second process has started
+_SAME_EXAMPLES = {("1.0.0", "raw")}
+"""(format, encoding) of earlier releases from whose records this one makes the same bytes."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which records to make again: every one, or so many of each member, drawn by a seed."""
+
+    per_member: int | None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class SourceJob:
+    """Some records of one member."""
+
+    member: Member
+    rows: pa.Table
+    recipe: Recipe
+    folder: str
+
+
+def check_sources(
+    report: Report,
+    folder: str,
+    classes: ClassList,
+    inputs: Sequence[Input],
+    selection: Selection,
+    processes: int,
+    advance: Advance = lambda _: None,
+) -> None:
+    """Adds to the report what the archives say otherwise. Raises UserError for inputs that can't be read."""
+    card = report.card
+    assert card is not None
+    members = _find_members(card, list_members(inputs, 0), report)
+    recipe = _recipe(card, classes)
+    paths = {
+        name: [storage.join(folder, shard.manifest_path) for shard in split.shards]
+        for name, split in card.splits.items()
+    }
+    total = sum(_wanted(entry, selection) for entry, _ in members)
+    with pool(processes if total > SMALL_ROWS else 1) as executor:
+        for batch in _batches(members, selection):
+            jobs = [job for split in paths for job in _jobs(batch, split, paths[split], selection, recipe, folder)]
+            for job, found in run(executor, _check, jobs):
+                report.findings += found
+                report.recomputed += job.rows.num_rows
+                advance(job.rows.num_rows)
+
+
+def records_to_check(card: Card, selection: Selection) -> int:
+    return sum(_wanted(entry, selection) for entry in card.inputs)
+
+
+def _find_members(card: Card, listed: Iterable[Member], report: Report) -> list[tuple[MemberInput, Member]]:
+    """Each member on the card with the archive that holds it now."""
+    by_name = {(member.split, member.name): member for member in listed}
+    found = []
+    for entry in card.inputs:
+        member = by_name.pop((entry.split, entry.member), None)
+        if member is None and entry.split == "validation":
+            member = by_name.pop(("train", entry.member), None)  # --validation_fraction took the writer from train
+        where = f"{entry.member} of {entry.archive}"
+        if member is None:
+            what = f"expected it under --against {entry.split}=…, found no such member; name the archive that holds it"
+            report.findings.append(Finding(where, what))
+        elif member.size_bytes != entry.bytes:
+            what = f"expected {entry.bytes:,} bytes, as the card says, found {member.size_bytes:,} in {member}"
+            report.findings.append(Finding(where, f"{what}; it is another file, or it was damaged"))
+        else:
+            found.append((entry, member))
+    for split, name in by_name:
+        member = by_name[split, name]
+        what = f"expected every member of --against {split}=… in the data set, found it missing; convert it too"
+        report.findings.append(Finding(f"{name} of {member.archive}", what))
+    return found
+
+
+def _recipe(card: Card, classes: ClassList) -> Recipe:
+    installed = library_versions()
+    # A library that isn't known here is of another release, and it is that which would have to be installed.
+    changed = [f"{name} {found}" for name, found in card.libraries.items() if installed.get(name, found) != found]
+    same_release = card.format_version == FORMAT_VERSION
+    if not same_release and (card.format_version, card.image_encoding) not in _SAME_EXAMPLES:
+        changed.insert(0, f"release (format {card.format_version})")
+    try:
+        steps = PreprocessConfig(**card.config["preprocess"])
+    except (TypeError, ValueError) as error:
+        raise UserError(f"the card's settings can't be used here ({error}); use the release that wrote it") from error
+    return Recipe(
+        classes=classes,
+        preprocess=steps,
+        image_encoding="png" if card.image_encoding == "png" else "raw",
+        sample_fraction=float(card.config["sample_fraction"]),
+        other_versions=", ".join(changed),
+    )
+
+
+def _wanted(entry: MemberInput, selection: Selection) -> int:
+    return entry.counts.read if selection.per_member is None else min(entry.counts.read, selection.per_member)
+
+
+Batch = dict[tuple[str, str], tuple[Member, int, int]]
+"""(split, name) -> (member, first record, the record after the last)"""
+
+
+def _batches(members: Sequence[tuple[MemberInput, Member]], selection: Selection) -> Iterator[Batch]:
+    """The members, a few at a time, so that the rows of each batch fit into memory; a large one in several pieces."""
+    if selection.per_member is not None:
+        yield {(entry.split, entry.member): (member, 0, entry.counts.read) for entry, member in members}
+        return
+    batch: Batch = {}
+    rows = 0
+    for entry, member in members:
+        for first in range(0, entry.counts.read, BATCH_ROWS):
+            end = min(entry.counts.read, first + BATCH_ROWS)
+            if batch and rows + end - first > BATCH_ROWS:
+                yield batch
+                batch, rows = {}, 0
+            batch[entry.split, entry.member] = (member, first, end)
+            rows += end - first
+    if batch:
+        yield batch
+
+
+def _jobs(
+    batch: Batch, split: str, paths: Sequence[str], selection: Selection, recipe: Recipe, folder: str
+) -> Iterator[SourceJob]:
+    """The batch's rows of one split, cut by member, each in the order of the archive."""
+    own = {name: piece for (of, name), piece in batch.items() if of == split}
+    rows = pa.schema([]).empty_table()
+    for path in paths if own else ():
+        with explained(f"read {path}"):
+            part = pq.ParquetFile(pa.BufferReader(storage.read_bytes(path))).read(columns=COLUMNS)
+        chosen = _in_batch(part, own)
+        rows = pa.concat_tables([rows, chosen]) if rows.num_columns else chosen
+        if selection.per_member is not None:
+            rows = _draw(rows, selection.per_member, selection.seed)
+    if not rows.num_rows:
+        return
+    rows = rows.sort_by([("member", "ascending"), ("source_offset", "ascending")]).combine_chunks()
+    names = rows["member"].to_pylist()
+    begin = 0
+    while begin < len(names):
+        member = own[names[begin]][0]
+        end = begin
+        most = SLICE_ROWS if member.random_access else BATCH_ROWS  # what is packed is unpacked from its start each time
+        while end < len(names) and names[end] == names[begin] and end - begin < most:
+            end += 1
+        # A slice would be sent to its process with all the rows it was cut from.
+        yield SourceJob(member, rows.take(np.arange(begin, end)), recipe, folder)
+        begin = end
+
+
+def _in_batch(part: pa.Table, own: dict[str, tuple[Member, int, int]]) -> pa.Table:
+    members, indexes = part["member"].to_pylist(), part["record_index"].to_pylist()
+    chosen = [name in own and own[name][1] <= i < own[name][2] for name, i in zip(members, indexes, strict=True)]
+    return part.filter(pa.array(chosen, pa.bool_()))
+
+
+def _draw(rows: pa.Table, per_member: int, seed: int) -> pa.Table:
+    """The `per_member` rows of each member whose seeded hashes are smallest: a fair draw, part by part."""
+    salt = seed.to_bytes(8, "little", signed=True)
+    digests = [hashlib.blake2b(s.encode(), digest_size=8, salt=salt).digest() for s in rows["sample_id"].to_pylist()]
+    drawn = np.frombuffer(b"".join(digests), "<u8")
+    member = pc.dictionary_encode(rows["member"].combine_chunks()).indices.to_numpy()
+    order = np.lexsort((drawn, member))
+    starts = np.searchsorted(member[order], member[order])
+    return rows.take(np.sort(order[np.arange(len(order)) - starts < per_member]))
+
+
+def _check(job: SourceJob) -> list[Finding]:
+    return check_records(job.member, job.rows, job.recipe, job.folder)

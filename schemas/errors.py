@@ -1,0 +1,46 @@
+"""Errors a user can mend: one line that says where, what was expected, what was found and what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Iterator
+
+
+class UserError(Exception):
+    """One line for the user; a command prints it and ends with `exit_status`, without a traceback."""
+
+    exit_status = 2
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(" ".join(message.split())))
+
+
+def printable(text: str) -> str:
+    """`text` without control characters: names from an archive can carry terminal escapes."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+@contextlib.contextmanager
+def explained(doing: str) -> Iterator[None]:
+    """Turns what an operating system says into the one line of a UserError; `doing` reads 'write out/x.tfrecord'."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None and not error.args:
+            raise
+        reason = error.strerror or str(error)
+        advice = _ADVICE.get(error.errno or 0, "mend that and run the same command again")
+        raise UserError(f"can't {doing}: {reason}; {advice}") from error
+
+
+_ADVICE = {
+    errno.ENOSPC: "free some space and run the same command again, it goes on from where it stopped",
+    errno.EDQUOT: "free some of your quota and run the same command again, it goes on from where it stopped",
+    errno.EACCES: "check the permissions, or name another folder",
+    errno.EPERM: "check the permissions, or name another folder",
+    errno.EROFS: "name a folder that can be written",
+    errno.ENOENT: "check the name",
+    errno.ENOTDIR: "a file stands where a folder is needed; name another folder",
+    errno.EISDIR: "a folder stands where a file is needed; name another path",
+}

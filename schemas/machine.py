@@ -1,0 +1,51 @@
+"""What this machine gives a process: its cores, and files that take another's place at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+_TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{8}(?=\.|$)")
+
+
+def available_cores() -> int:
+    """Cores this process may use, which a container or taskset can make fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def replaced(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A new path beside `path`; what stands there takes its place, file or folder, when the block ends well.
+
+    Whatever happens, nothing half-written is left. Raises OSError.
+    """
+    place = Path(path)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    temporary = place.with_name(f"{place.stem}.tmp-{uuid.uuid4().hex[:8]}{place.suffix}")
+    try:
+        yield temporary
+        if temporary.is_dir() and place.is_dir():
+            shutil.rmtree(place)
+        os.replace(temporary, place)
+    except BaseException:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def replace_text(path: str | os.PathLike[str], text: str) -> None:
+    """Writes a whole text file in UTF-8, at once. Raises OSError."""
+    with replaced(path) as temporary:
+        temporary.write_text(text, "utf-8")
+
+
+def without_temporary_mark(name: str) -> str:
+    """The name that a file of `replaced` was going to have; other names stay as they are."""
+    return _TEMPORARY.sub("", name)

@@ -1,0 +1,138 @@
+"""Beam's engines for tests: where scripts/fetch_engines.sh has put them, and a conversion on one of them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import psutil
+import pytest
+from places import ROOT
+
+from schemas.dataset import LOCK, STAGING_FOLDER
+
+FOLDER = Path(os.environ.get("HWDB_ENGINES", ROOT / "build" / "engines"))
+REQUIRED = os.environ.get("HWDB_REQUIRE_ENGINES", "").split(",")
+"""Engines whose absence is a failure and not a reason to skip."""
+_FILES = {
+    "prism": ["prism"],
+    "flink": ["flink/lib"],
+    "flink local": ["flink-job-server.jar"],
+    "flink cluster": ["flink-job-server.jar", "flink/lib"],
+    "spark": ["spark-job-server.jar"],
+}
+sys.path.insert(0, str(ROOT / "scripts"))
+import cluster  # noqa: E402
+
+
+def need(engine: str) -> None:
+    """Skips the test where the engine isn't there; fails it where HWDB_REQUIRE_ENGINES names it."""
+    missing = [str(FOLDER / name) for name in _FILES.get(engine, []) if not (FOLDER / name).exists()]
+    if engine.startswith(("flink", "spark")) and shutil.which("java") is None:
+        missing.append("java on the PATH")
+    if missing:
+        reason = f"{engine}: no {', '.join(missing)}; scripts/fetch_engines.sh fetches it"
+        if engine in REQUIRED:
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+@contextlib.contextmanager
+def running_cluster(folder: Path, *, pools_only: bool = False) -> Iterator[tuple[list[str], int, int]]:
+    """Starts a Flink cluster, worker pools, or both, by their script: (its flags, its REST port, its pools' port)."""
+    rest, pool = cluster.free_port(), cluster.free_port()
+    command = [sys.executable, str(ROOT / "scripts/cluster.py"), "start", f"--folder={folder}"]
+    command += [
+        f"--rest_port={rest}",
+        f"--pool_port={pool}",
+        *(["--only=pools", "--task_managers=1"] if pools_only else []),
+    ]
+    try:
+        started = subprocess.run(command, capture_output=True, text=True, check=False, timeout=180)
+        assert started.returncode == 0, started.stderr
+        yield started.stdout.split(), rest, pool
+    finally:
+        command[2:] = ["stop", f"--folder={folder}"]
+        subprocess.run(command, check=True, timeout=60)
+
+
+@contextlib.contextmanager
+def running_job_server(folder: Path) -> Iterator[str]:
+    """Beam's own job server, in Python: what speaks the protocol of Flink's and Spark's without needing either."""
+    port = cluster.free_port()
+    command = [sys.executable, "-m", "apache_beam.runners.portability.local_job_service_main", f"--port={port}"]
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "job-server.log", "w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment())
+        try:
+            wait_for(lambda: "LISTEN" in {one.status for one in psutil.Process(process.pid).net_connections()})
+            yield f"localhost:{port}"
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def environment() -> dict[str, str]:
+    return {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+
+
+def start(inputs: Sequence[str], output: Path, flags: Sequence[str]) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "pipeline.convert", *inputs, f"--output={output}", *flags]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(), start_new_session=True
+    )
+
+
+def convert(inputs: Sequence[str], output: Path, flags: Sequence[str], timeout: float = 300) -> tuple[int, str, str]:
+    """The command, to its end: its exit status, stdout and stderr."""
+    process = start(inputs, output, flags)
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+        pytest.fail(f"the conversion didn't end within {timeout:.0f} s: {out}{err}")
+    return process.returncode, out, err
+
+
+def digests(output: Path) -> Mapping[str, str]:
+    """SHA-256 by name of every file of a data set, the card among them."""
+    files = [file for file in output.rglob("*") if file.is_file() and STAGING_FOLDER not in file.parts]
+    return {
+        str(file.relative_to(output)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in files
+        if file.name != LOCK
+    }
+
+
+def receipts(output: Path) -> dict[str, int]:
+    """The staged chunks that are finished: name -> when."""
+    return {path.name: path.stat().st_mtime_ns for path in (output / STAGING_FOLDER).glob("chunk-*.json")}
+
+
+def wait_for(condition, seconds: float = 90) -> None:  # type: ignore[no-untyped-def]
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def kill_midway(victim: psutil.Process, output: Path, chunks: int) -> dict[str, int]:
+    """SIGKILL once some of the chunks are staged and, for certain, not all; returns what was finished then."""
+    wait_for(lambda: len(receipts(output)) >= 2)
+    victim.suspend()
+    finished = receipts(output)
+    assert 2 <= len(finished) < chunks, "too late to be in the middle"
+    victim.kill()
+    return finished

@@ -1,0 +1,98 @@
+"""Images that are no character: what they look like, and that a step learns nothing from them but doubt."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from model.network.outliers import jumble, outlier_count, outliers, scribbles
+from model.train.options import TrainConfig
+from model.train.state import build_step_model
+from model.train.step import make_forward_backward
+
+SEED = tf.constant([3, 7])
+CONFIG = TrainConfig(
+    "", "", arch="vgg11", width=1 / 16, dense_width=16, batch_norm=False, dropout=0.0, augment="none", xla=False
+)
+
+
+@pytest.mark.parametrize(("size", "tiles"), [(64, 4), (64, 2), (50, 4)])
+def test_a_jumble_moves_every_tile_and_loses_none(size: int, tiles: int) -> None:
+    side = size // tiles
+    image = np.zeros((size, size), np.float32)
+    for tile in range(tiles * tiles):
+        row, column = tile // tiles * side, tile % tiles * side
+        image[row : row + side, column : column + side] = 1 + tile + np.linspace(0, 0.5, side)
+    for found in jumble(tf.constant(np.stack([image] * 8)[..., None]), tiles, SEED).numpy()[..., 0]:
+        assert not found[side * tiles :].any()
+        assert not found[:, side * tiles :].any()
+        placed = []
+        for tile in range(tiles * tiles):
+            row, column = tile // tiles * side, tile % tiles * side
+            piece = found[row : row + side, column : column + side]
+            which = int(piece[0, 0]) - 1
+            np.testing.assert_allclose(piece, np.tile(1 + which + np.linspace(0, 0.5, side), (side, 1)), rtol=1e-6)
+            assert which != tile
+            placed.append(which)
+        assert sorted(placed) == list(range(tiles * tiles))
+
+
+def test_scribbles_are_as_large_as_samples_and_all_different() -> None:
+    found = scribbles(tf.zeros([12, 64, 64, 1]), SEED).numpy()[..., 0]
+    for image in found:
+        rows, columns = np.nonzero(image > 0.3)
+        longer = max(np.ptp(rows), np.ptp(columns)) + 1
+        assert 54 <= longer <= 64
+        assert 0.02 < np.mean(image > 0.3) < 0.8
+        assert image.max() <= 1
+    assert len({image.tobytes() for image in found}) == 12
+
+
+def test_the_seed_decides_and_a_third_is_of_each_kind() -> None:
+    images = tf.constant(np.random.default_rng(0).random((9, 32, 32, 1), np.float32))
+    first, again, other = (outliers(images, seed).numpy() for seed in (SEED, SEED, SEED + 1))
+    assert np.array_equal(first, again)
+    # Four quarters have six ways round; of the other kinds no two are alike.
+    assert not any(np.array_equal(first[i], other[i]) for i in range(9) if i % 3 != 1)
+    same_pixels = [np.array_equal(np.sort(a, None), np.sort(b, None)) for a, b in zip(first, images, strict=True)]
+    assert same_pixels == [True, True, False] * 3
+
+
+def test_a_share_of_the_batch() -> None:
+    assert [outlier_count(0.1, batch) for batch in (4, 16, 32, 256)] == [0, 2, 3, 26]
+    assert outlier_count(0.0, 256) == 0
+    assert outlier_count(0.99, 16) == 15
+
+
+def test_a_step_learns_doubt_from_outliers_whatever_their_labels() -> None:
+    """Their loss has its minimum where every character is as likely, and their labels don't matter."""
+    config = replace(CONFIG, outliers=0.25)
+    model = build_step_model(config, 16, 10, "float32")
+    forward_backward = make_forward_backward(model, config, 1)
+    rng = np.random.default_rng(1)
+    # Weights with which the logits differ, as after some training.
+    weights = [tf.constant(rng.normal(0, 0.3, v.shape).astype(np.float32)) for v in model.trainable_variables]
+    images, labels = rng.integers(0, 256, (16, 16, 16, 1), np.uint8), rng.integers(0, 10, 16, np.int32)
+
+    def step(labels: np.ndarray) -> tuple[float, float]:
+        found = forward_backward(weights, [], images, labels, SEED, tf.ones([]))
+        return float(found.loss), float(found.accuracy)
+
+    loss, accuracy = step(labels)
+    relabelled = np.concatenate([(labels[:4] + 1) % 10, labels[4:]])
+    assert step(relabelled) == (loss, accuracy)
+    assert step(np.concatenate([labels[:4], (labels[4:] + 1) % 10]))[0] != loss
+    # The whole loss from the logits, by the formula.
+    inputs = images.astype(np.float32) / 255
+    inputs[:4] = outliers(tf.constant(inputs[:4]), SEED).numpy()
+    for variable, value in zip(model.trainable_variables, weights, strict=True):
+        variable.assign(value)
+    logits = model(inputs).numpy().astype(float)
+    chances = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    truth = np.full((16, 10), 0.1)
+    truth[4:] = 0.9 * np.eye(10)[labels[4:]] + 0.1 / 10
+    assert loss == pytest.approx(-(truth * chances).sum(1).mean(), rel=1e-4)
+    assert accuracy == pytest.approx((logits[4:].argmax(1) == labels[4:]).mean())
