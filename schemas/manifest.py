@@ -35,6 +35,9 @@ REJECT_REASONS = {
     LARGER_THAN_IMAGE: "with --resize=none its ink doesn't fit the image",
 }
 
+UNUSABLE_REASONS = (BLANK, LARGER_THAN_IMAGE)
+"""Why a bitmap that can be read gives no sample."""
+
 
 def _field(name: str, dtype: pa.DataType, meaning: str, *, nullable: bool = True) -> pa.Field:
     return pa.field(name, dtype, nullable=nullable, metadata={"meaning": meaning})
@@ -66,6 +69,8 @@ SOURCE_FIELDS = (
     ),
 )
 """What the source and its conversion say of a record."""
+
+CROP_COLUMNS = ("crop_x", "crop_y", "crop_width", "crop_height")
 
 SHARD_FIELDS = (
     _field("shard", pa.string(), "file that holds the Example; null unless kept"),

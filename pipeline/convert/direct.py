@@ -1,15 +1,30 @@
-"""How DirectRunner uses this machine: decided from the flags before Beam is imported."""
+"""How DirectRunner uses this machine, decided before Beam is imported; and the process its workers are forked from.
+
+Beam starts each worker as a new Python, which imports Beam for seconds on a core that could convert. Here one process
+imports everything while this one does, and forks as many workers as are asked for. It belongs to one conversion, and
+ends with it: whatever program calls a conversion keeps its own processes, and its main module isn't run again.
+"""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from schemas.errors import UserError
 from schemas.machine import available_cores
 
 _WORKER_BYTES = 32 << 20  # 32 MiB, as a chunk has at most: for less another worker isn't worth its start
+_SERVE = "import sys; sys.path[:] = {path!r}; from pipeline.convert.preloaded import serve; serve({socket}, {alive})"
 
 
 @dataclass(frozen=True)
@@ -52,3 +67,77 @@ def plan_local(flags: Sequence[str], source_bytes: int) -> LocalPlan:
     if number is None:
         number = min(available_cores(), 1 + source_bytes // _WORKER_BYTES)
     return LocalPlan(mode, number or available_cores())
+
+
+class Worker:
+    """A forked process."""
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+        self.status = 0
+        """As os.waitstatus_to_exitcode gives it, once it has ended."""
+
+
+class ForkServer:
+    """The process that workers are forked from, and what is known of them."""
+
+    def __init__(self) -> None:
+        self.loss: str | None = None
+        """How the first worker that ended before its time did so."""
+        self._workers: list[Worker] = []
+        self._socket, theirs = socket.socketpair()
+        # Whoever holds the other end of this pipe sees it closed when this process is gone, however it went.
+        alive, self._alive = os.pipe()
+        self._words = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - closed with the server
+        serve = _SERVE.format(path=sys.path, socket=theirs.fileno(), alive=alive)
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", serve],
+            pass_fds=(theirs.fileno(), alive),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self._words,
+        )
+        theirs.close()
+        os.close(alive)
+        threading.Thread(target=self._listen, name="fork server", daemon=True).start()
+
+    def start(self, environment: Mapping[str, str]) -> Worker:
+        """Forks a worker with the environment that Beam's harness asks for."""
+        self._workers.append(Worker())
+        with contextlib.suppress(OSError):  # where the server is gone, the worker is said to have ended
+            self._socket.sendall(json.dumps(environment).encode() + b"\n")
+        return self._workers[-1]
+
+    def lose(self, worker: Worker) -> None:
+        """Ends every other worker as well, because this one has ended before its time."""
+        self.loss = self.loss or self._explain(worker.status)
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """Ends the process and every worker there still is."""
+        os.close(self._alive)
+        self._process.kill()
+        self._process.wait()
+        self._socket.close()
+
+    def _listen(self) -> None:
+        with contextlib.suppress(OSError), self._socket.makefile("r") as lines:
+            for line in lines:
+                number, status = json.loads(line)
+                self._workers[number].status = status
+                self._workers[number].ended.set()
+        status = self._process.wait()
+        for worker in self._workers:
+            if not worker.ended.is_set():
+                worker.status = status
+                worker.ended.set()
+
+    def _explain(self, status: int) -> str:
+        if status < 0:
+            name = signal.Signals(-status).name
+            advice = " (out of memory? fewer --direct_num_workers need less)" if -status == signal.SIGKILL else ""
+            return f"a worker process was killed by {name}{advice}"
+        self._words.seek(0)
+        words = self._words.read().decode("utf-8", "replace").strip().rpartition("\n")[2]
+        return f"a worker process ended with exit status {status}{f' ({words})' if words else ''}"

@@ -27,13 +27,13 @@ _FILE_FLAGS = ("flink_job_server_jar", "spark_job_server_jar", "prism_location")
 _POOL = "--environment_type=EXTERNAL --environment_config=HOST:PORT for a worker pool beside each"
 _job_servers: list[Any] = []
 """Engines that this process has started."""
-_OUR_FRAME = re.compile(r'^ *File ".*[/\\](pipeline|schemas)[/\\]\w+\.py"', flags=re.MULTILINE)
+_OUR_FRAME = re.compile(r'^ *File ".*[/\\](pipeline|schemas)[/\\](\w+[/\\])?\w+\.py"', flags=re.MULTILINE)
 
 
 def make_engine(name: str, flags: Sequence[str]) -> tuple[PipelineRunner, PipelineOptions]:
     """The runner and its options. Raises UserError for what would fail only after a minute, or in a hundred lines."""
     options = PipelineOptions([f"--runner={name}", *flags])
-    given = _parsed(options)
+    given, _ = parsed_flags(options)
     try:
         runner = create_runner(name)
     except (ValueError, ImportError) as error:
@@ -105,15 +105,16 @@ def _remember_job_server(runner: Any) -> None:
     runner.default_job_server = remembered
 
 
-def _parsed(options: PipelineOptions) -> dict[str, Any]:
-    """Every flag Beam knows, with its value."""
+def parsed_flags(options: PipelineOptions) -> tuple[dict[str, Any], list[str]]:
+    """Every flag that Beam knows, with its value, and the names of those it doesn't. Raises UserError."""
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            given: dict[str, Any] = options.get_all_options()
+            known: dict[str, Any] = options.get_all_options()
+            everything = options.get_all_options(retain_unknown_options=True)
     except SystemExit as error:
         raise UserError(complaint.getvalue().strip().rpartition("error: ")[2]) from error
-    return given
+    return known, sorted(everything.keys() - known.keys())
 
 
 def _refuse_docker(flag: str, value: str, where: str, given: dict[str, Any]) -> None:

@@ -2,81 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from pipeline.steps.settings import DEFAULT_PRESET, PRESETS, STEPS
 from schemas.command import Parser, at_least
 from schemas.dataset import MAX_SHARDS, SPLITS
 from schemas.errors import UserError
 from schemas.example import ImageEncoding
 
-DEFAULT_TARGET_SHARD_BYTES = 64 << 20  # 64 MiB
-STEPS = {
-    "grey": ("luma", "none", "one grey channel out of colours (GNT bitmaps are grey already)"),
-    "denoise": ("median", "none", "the median of 3 × 3 pixels"),
-    "normalize": ("minmax", "none", "stretch the grey levels to 0 … 255"),
-    "binarize": ("otsu", "none", "ink or paper, by Otsu's threshold"),
-    "crop": ("edges", "none", "cut to the bounding box of the ink's edges"),
-    "resize": ("fit", "none", "scale to the image size, aspect ratio kept, with a margin"),
-}
-"""Step -> (on, off, what it does)."""
-PRESETS = {
-    "article": {step: on for step, (on, _, _) in STEPS.items()},
-    "best": {step: on for step, (on, _, _) in STEPS.items()} | {"denoise": "none", "binarize": "none"},
-}
-"""Preset -> step -> its setting: the six steps of the article that this project began with; what is read best."""
-DEFAULT_PRESET = "best"
 _BRITISH = {"normalize": "--normalise", "binarize": "--binarise"}
 
 
 @dataclass(frozen=True)
-class Arguments:
-    """What the command line says; what makes no sense is refused later, by those who know."""
+class Settings:
+    """A conversion: what goes in, what to make of it, where it goes. Raises UserError where that makes no sense."""
 
-    inputs: list[str]
+    inputs: Sequence[str]
+    """`train=PATH`, or PATH alone for train: a .gnt, a .zip of them, a folder or a glob each."""
     output: str
-    runner: str
-    validation_fraction: float
-    classes: str | None
-    image_size: int
-    image_encoding: ImageEncoding
-    steps: dict[str, Any]
-    """Step -> on or off, as STEPS names them."""
-    num_shards: dict[str, int]
-    target_shard_bytes: int
-    max_reject_fraction: float
-    sample_fraction: float
-    staging: str | None
-    keep_staging: bool
-    beam: list[str] = field(default_factory=list)
-    """Every flag that isn't ours, for Beam."""
+    """The folder of the new data set, or its URL."""
+    runner: str = "DirectRunner"
+    validation_fraction: float = 0.0
+    """The share of train's writers that goes to validation."""
+    classes: str | None = None
+    """A file of the characters to keep; None for the 3,754 of GB2312 level 1 without 硷."""
+    image_size: int = 64
+    image_encoding: ImageEncoding = "raw"
+    preset: str = DEFAULT_PRESET
+    steps: Mapping[str, str] = field(default_factory=dict)
+    """Step -> on or off, as STEPS names them, where it isn't the preset's."""
+    num_shards: Mapping[str, int] = field(default_factory=dict)
+    """By split; by the input's size where it doesn't say."""
+    target_shard_bytes: int = 64 << 20  # 64 MiB
+    max_reject_fraction: float = 0.01
+    sample_fraction: float = 1.0
+    staging: str | None = None
+    """The folder of the staged pieces; None for _staging in the output."""
+    keep_staging: bool = False
+    beam: Sequence[str] = ()
+    """Flags for Beam."""
+
+    def __post_init__(self) -> None:
+        for name in ("output", "staging"):
+            folder = getattr(self, name)
+            if folder == "":
+                raise UserError(f"--{name}: expected a folder, found an empty name")
+            object.__setattr__(self, name, folder and (folder.rstrip("/") or "/"))
+        if self.preset not in PRESETS:
+            raise UserError(f"--preset {self.preset}: expected {' or '.join(PRESETS)}")
+        for name, low, below in (("validation_fraction", 0, 1), ("max_reject_fraction", 0, None)):
+            _check_fraction(name, getattr(self, name), low=low, below=below)
+        at_least(1, "--target_shard_bytes", self.target_shard_bytes)
+        for split, count in self.num_shards.items():
+            if split not in SPLITS:
+                raise UserError(
+                    f"--num_shards {split}={count}: expected one of the splits {', '.join(SPLITS)}, found {split!r}"
+                )
+            if not 1 <= count <= MAX_SHARDS:
+                raise UserError(f"--num_shards {split}={count}: expected 1 to {MAX_SHARDS:,} shards")
 
 
-def parse_arguments(argv: Sequence[str]) -> Arguments:
-    parser = _parser()
-    flags, beam = parser.parse_known_args(argv)
+def parse_arguments(argv: Sequence[str]) -> Settings:
+    flags, beam = _parser().parse_known_args(argv)
     _refuse_stray(beam)
-    for name in ("output", "staging"):
-        if getattr(flags, name) == "":
-            raise UserError(f"--{name}: expected a folder, found an empty name")
-    return Arguments(
-        inputs=flags.input,
-        output=flags.output.rstrip("/") or "/",
-        runner=flags.runner,
-        validation_fraction=_fraction("validation_fraction", flags.validation_fraction, low=0, below=1),
-        classes=flags.classes,
-        image_size=flags.image_size,
-        image_encoding=flags.image_encoding,
-        steps={step: getattr(flags, step) or setting for step, setting in PRESETS[flags.preset].items()},
-        num_shards=_num_shards(flags.num_shards),
-        target_shard_bytes=at_least(1, "--target_shard_bytes", flags.target_shard_bytes),
-        max_reject_fraction=_fraction("max_reject_fraction", flags.max_reject_fraction, low=0, below=None),
-        sample_fraction=flags.sample_fraction,
-        staging=flags.staging and flags.staging.rstrip("/"),
-        keep_staging=flags.keep_staging,
-        beam=beam,
-    )
+    given = vars(flags)
+    steps = {step: choice for step in STEPS if (choice := given.pop(step)) is not None}
+    return Settings(**{**given, "num_shards": _num_shards(flags.num_shards), "steps": steps, "beam": beam})
 
 
 def _parser() -> Parser:
@@ -88,6 +80,7 @@ def _parser() -> Parser:
     add = parser.add_argument
     add(
         "--input",
+        dest="inputs",
         action="extend",
         nargs="+",
         required=True,
@@ -95,11 +88,11 @@ def _parser() -> Parser:
         help="a .gnt, a .zip of them, a folder or a glob; may be repeated; SPLIT: train (default), validation, test",
     )
     add("--output", required=True, metavar="DIR", help="the folder of the new data set")
-    add("--runner", default="DirectRunner", metavar="NAME", help="Beam's runner (default: DirectRunner, all cores)")
+    add("--runner", default=Settings.runner, metavar="NAME", help="Beam's runner (default: DirectRunner, all cores)")
     add(
         "--validation_fraction",
         type=float,
-        default=0.0,
+        default=Settings.validation_fraction,
         metavar="F",
         help="the share of train's writers that goes to validation, chosen by hash (default: 0)",
     )
@@ -108,10 +101,16 @@ def _parser() -> Parser:
         metavar="FILE",
         help="the characters to keep, one a line, in UTF-8 (default: the 3,754 of GB2312 level 1 without 硷)",
     )
-    add("--image_size", type=int, default=64, metavar="PIXELS", help="side of the square images (default: 64)")
+    add(
+        "--image_size",
+        type=int,
+        default=Settings.image_size,
+        metavar="PIXELS",
+        help="side of the square images (default: 64)",
+    )
     add(
         "--image_encoding",
-        default="raw",
+        default=Settings.image_encoding,
         choices=("raw", "png"),
         help="raw reads ten times faster, png takes a quarter of the space (default: raw)",
     )
@@ -125,21 +124,21 @@ def _parser() -> Parser:
     add(
         "--target_shard_bytes",
         type=int,
-        default=DEFAULT_TARGET_SHARD_BYTES,
+        default=Settings.target_shard_bytes,
         metavar="BYTES",
         help="the size a shard should have where --num_shards doesn't say (default: 64 MiB)",
     )
     add(
         "--sample_fraction",
         type=float,
-        default=1.0,
+        default=Settings.sample_fraction,
         metavar="F",
         help="convert this share of the records, chosen by hash, and drop the rest (default: 1)",
     )
     add(
         "--max_reject_fraction",
         type=float,
-        default=0.01,
+        default=Settings.max_reject_fraction,
         metavar="F",
         help="fail if more of a split's records than this are broken (default: 0.01)",
     )
@@ -156,7 +155,7 @@ def _parser() -> Parser:
     steps = parser.add_argument_group("the six steps, in their order")
     steps.add_argument(
         "--preset",
-        default=DEFAULT_PRESET,
+        default=Settings.preset,
         choices=tuple(PRESETS),
         help=f"what a step does unless its own flag says so; article: every step is on (default: {DEFAULT_PRESET})",
     )
@@ -173,14 +172,10 @@ def _num_shards(arguments: Sequence[str]) -> dict[str, int]:
         split, _, count = argument.rpartition("=")
         if not split or not count.isdecimal():
             raise UserError(f"--num_shards {argument}: expected SPLIT=N, for instance train=64")
-        if split not in SPLITS:
-            raise UserError(f"--num_shards {argument}: expected one of the splits {', '.join(SPLITS)}, found {split!r}")
         if split in counts:
             raise UserError(
                 f"--num_shards {argument}: expected each split once, found {split}={counts[split]} before it"
             )
-        if not 1 <= int(count) <= MAX_SHARDS:
-            raise UserError(f"--num_shards {argument}: expected 1 to {MAX_SHARDS:,} shards")
         counts[split] = int(count)
     return counts
 
@@ -194,9 +189,8 @@ def _refuse_stray(flags: Sequence[str]) -> None:
         before = flag
 
 
-def _fraction(name: str, value: float, *, low: float, below: float | None) -> float:
+def _check_fraction(name: str, value: float, *, low: float, below: float | None) -> None:
     high = 1 if below is None else below
     if not low <= value <= high or value == below:
         bounds = f"{low} to {high}" if below is None else f"{low} or more, less than {below}"
         raise UserError(f"--{name} {value:g}: expected {bounds}")
-    return value

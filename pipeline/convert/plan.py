@@ -1,16 +1,16 @@
-"""From the command line to the job: inputs listed, the configuration checked, the shards counted."""
+"""From the settings to the job: inputs listed, the configuration checked, the shards counted."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 from pipeline import storage
-from pipeline.convert.job import Conversion
-from pipeline.convert.options import Arguments
+from pipeline.convert.options import Settings
 from pipeline.shards.config import ConvertConfig
 from pipeline.source.archives import Member, list_members, parse_input
-from pipeline.steps.settings import PreprocessConfig
+from pipeline.steps.settings import PRESETS, PreprocessConfig
 from schemas.classes import ClassList, ClassListError, default_classes, parse_classes
 from schemas.dataset import CARD, LOCK, MANIFEST_FOLDER, SPLITS, STAGING_FOLDER, is_own_name
 from schemas.errors import UserError, explained, printable
@@ -21,25 +21,41 @@ _EXAMPLE_OVERHEAD_BYTES = 100
 _PNG_SHARE = 0.25  # of a PNG in the raw image's bytes, on average
 
 
-def plan_conversion(arguments: Arguments) -> Conversion:
-    """The job that the arguments describe. Raises UserError for whatever would make it fail later."""
-    storage.use_flags(arguments.beam)
-    check_output(arguments.output)
-    inputs = [parse_input(argument) for argument in arguments.inputs]
+@dataclass(frozen=True)
+class Conversion:
+    """A conversion whose inputs are listed: what goes in, what to make of it, where it goes."""
+
+    members: Sequence[Member]
+    config: ConvertConfig
+    output: str
+    staging: str
+    max_reject_fraction: float
+
+    @property
+    def source_bytes(self) -> int:
+        return sum(member.size_bytes for member in self.members)
+
+
+def plan_conversion(settings: Settings) -> Conversion:
+    """The job that the settings describe. Raises UserError for whatever would make it fail later."""
+    storage.use_flags(settings.beam)
+    check_output(settings.output)
+    inputs = [parse_input(argument) for argument in settings.inputs]
     try:
         # What is wrong with the settings is said before a large input is listed.
+        steps: dict[str, Any] = {**PRESETS[settings.preset], **settings.steps}
         config = ConvertConfig(
-            classes=_read_classes(arguments.classes),
-            preprocess=PreprocessConfig(image_size=arguments.image_size, **arguments.steps),
-            image_encoding=arguments.image_encoding,
-            sample_fraction=arguments.sample_fraction,
+            classes=_read_classes(settings.classes),
+            preprocess=PreprocessConfig(image_size=settings.image_size, **steps),
+            image_encoding=settings.image_encoding,
+            sample_fraction=settings.sample_fraction,
         )
     except ValueError as error:
         raise UserError(f"--{error}") from error
-    members = list_members(inputs, arguments.validation_fraction)
-    config = replace(config, num_shards=_num_shards(members, arguments))
-    staging = arguments.staging or storage.join(arguments.output, STAGING_FOLDER)
-    return Conversion(tuple(members), config, arguments.output, staging, arguments.max_reject_fraction)
+    members = list_members(inputs, settings.validation_fraction)
+    config = replace(config, num_shards=_num_shards(members, settings))
+    staging = settings.staging or storage.join(settings.output, STAGING_FOLDER)
+    return Conversion(tuple(members), config, settings.output, staging, settings.max_reject_fraction)
 
 
 def check_output(output: str) -> None:
@@ -87,12 +103,12 @@ def _read_classes(path: str | None) -> ClassList:
         raise UserError(f"--classes {path}: {error}") from error
 
 
-def _num_shards(members: Sequence[Member], arguments: Arguments) -> dict[str, int]:
+def _num_shards(members: Sequence[Member], settings: Settings) -> dict[str, int]:
     """By split: what --num_shards says, else by the members' bytes, packed or not, so that a zip gives the same."""
-    size = arguments.image_size**2
-    image_bytes = size * _PNG_SHARE if arguments.image_encoding == "png" else size
-    example_bytes = (image_bytes + _EXAMPLE_OVERHEAD_BYTES) * arguments.sample_fraction
-    for split in arguments.num_shards:
+    size = settings.image_size**2
+    image_bytes = size * _PNG_SHARE if settings.image_encoding == "png" else size
+    example_bytes = (image_bytes + _EXAMPLE_OVERHEAD_BYTES) * settings.sample_fraction
+    for split in settings.num_shards:
         if not any(member.split == split for member in members):
             raise UserError(f"--num_shards {split}=…: expected a split that has input, found none for {split}")
     counted = {}
@@ -100,5 +116,5 @@ def _num_shards(members: Sequence[Member], arguments: Arguments) -> dict[str, in
         split_bytes = sum(member.size_bytes for member in members if member.split == split)
         if any(member.split == split for member in members):
             estimate = split_bytes / _RECORD_BYTES * example_bytes
-            counted[split] = arguments.num_shards.get(split) or max(1, round(estimate / arguments.target_shard_bytes))
+            counted[split] = settings.num_shards.get(split) or max(1, round(estimate / settings.target_shard_bytes))
     return counted

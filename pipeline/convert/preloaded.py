@@ -1,19 +1,94 @@
-"""What the process that workers are forked from imports, once for all of them; nothing else imports this."""
+"""The process that DirectRunner's workers are forked from: it imports everything once, for all of them.
 
+A line on its socket is the environment of a worker to fork; it answers [number, exit status] when one has ended.
+Nothing else imports this.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
 import logging
+import os
+import select
 import signal
+import socket
 
-from pipeline.convert.lean_imports import lean_imports
 
-signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver hears it too, and ends what it has started
-logging.disable(logging.CRITICAL)  # Beam warns while it is imported, and this process prints for nobody
-with lean_imports(freeze=True):
-    import pyarrow.compute  # noqa: F401 - for writing shards: each worker would import it for itself
+def serve(socket_number: int, alive: int) -> None:
+    """Forks workers until the conversion's process closes its end of the socket, or is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver hears it too, and ends what it has started
+    _preload()
+    connection = socket.socket(fileno=socket_number)
+    woken, waker = os.pipe()
+    os.set_blocking(waker, False)
+    signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    numbers: dict[int, int] = {}  # of the workers there are, by process
+    begun, asked = 0, b""
+    while True:
+        ready, _, _ = select.select([connection.fileno(), woken], [], [])
+        if woken in ready:
+            os.read(woken, 1 << 10)
+            for process, status in _ended():
+                connection.sendall(json.dumps([numbers.pop(process), status]).encode() + b"\n")
+        if connection.fileno() in ready:
+            data = connection.recv(1 << 16)
+            if not data:
+                break
+            *lines, asked = (asked + data).split(b"\n")
+            for line in lines:
+                process = os.fork()
+                if not process:
+                    signal.set_wakeup_fd(-1)
+                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                    connection.close()
+                    _work(json.loads(line), alive)
+                numbers[process] = begun
+                begun += 1
+    for process in numbers:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+
+
+def _preload() -> None:
+    gc.disable()
+    logging.disable(logging.CRITICAL)  # Beam warns while it is imported, and this process prints for nobody
+    import pyarrow
+    import pyarrow.compute  # for writing shards: each worker would import it for itself
 
     import pipeline.convert.transforms
     import pipeline.convert.workers  # noqa: F401
-    from pipeline.shards import framing
-    from pipeline.steps import compiled as kernels
+    from pipeline.shards import packing
+    from pipeline.steps import kernels
 
-    kernels.load()
-    framing.load()
+    pyarrow.array([0])  # looks for pandas, the first time it is given a list
+    kernels.KERNELS.failure()
+    packing.KERNELS.failure()
+    gc.freeze()  # nobody looks for garbage among what was imported to stay
+    gc.enable()
+
+
+def _ended() -> list[tuple[int, int]]:
+    """(process, exit status) of the children that have ended since the last call."""
+    ended = []
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            process, status = os.waitpid(-1, os.WNOHANG)
+            if not process:
+                break
+            ended.append((process, os.waitstatus_to_exitcode(status)))
+    return ended
+
+
+def _work(environment: dict[str, str], alive: int) -> None:
+    """A worker's whole life; it doesn't return."""
+    from pipeline.convert.workers import work
+
+    try:
+        work(environment, alive)
+    except BaseException as error:
+        os.write(2, f"{type(error).__name__}: {error}\n".encode())
+        os._exit(1)
+    os._exit(0)

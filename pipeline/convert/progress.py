@@ -1,21 +1,27 @@
-"""How far a conversion is, seen from beside it: a runner blocks until the end, but receipts appear meanwhile."""
+"""What a conversion tells: how far it is, and a summary at its end.
+
+A runner blocks until the end, so progress is seen from beside it: receipts appear meanwhile.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from pipeline import storage
 from pipeline.shards import staging
+from schemas.dataset import Card, Split
 from schemas.errors import UserError
+from schemas.manifest import DROP_REASONS, REJECT_REASONS
 
 _STORE_SECONDS = 10.0  # between two looks at a store, each of which is a request
 _CONVERT_SHARE = 0.6  # of the whole time, on average; the rest goes into writing the shards
@@ -44,6 +50,8 @@ class Meter:
         self.started = time.monotonic()
         self.records = self.reused = self.bytes = self.shards = 0
         self.seen: set[str] = set()
+        self.uncompiled = ""
+        """Why the six steps aren't compiled where a chunk was converted."""
         self.reused = self.read().records
 
     def read(self) -> Reading:
@@ -55,6 +63,7 @@ class Meter:
             if "records" in receipt:
                 self.records += receipt["records"]
                 self.bytes += receipt["source_bytes"]
+                self.uncompiled = self.uncompiled or receipt.get("uncompiled", "")
             else:
                 self.shards += 1
         converted = min(1.0, self.bytes / max(1, self.source_bytes))
@@ -127,10 +136,25 @@ def shown(meter: Meter, console: Console) -> Iterator[None]:
     display: Display = Bar(console) if console.is_terminal else Lines(console)
     stop = threading.Event()
 
+    told = False
+
+    def look() -> Reading:
+        nonlocal told
+        reading = meter.read()
+        if meter.uncompiled and not told:
+            told = True
+            console.print(
+                f"the six steps aren't compiled ({meter.uncompiled}): the same bytes, at a fraction of the speed; "
+                "install the pinned numba to mend that",
+                highlight=False,
+                markup=False,
+            )
+        return reading
+
     def watch() -> None:
         while not stop.wait(max(display.interval, meter.interval)):
             with contextlib.suppress(UserError):  # a store that doesn't answer now: the conversion hears of it too
-                display.show(meter.read())
+                display.show(look())
 
     thread = threading.Thread(target=watch, name="progress", daemon=True)
     thread.start()
@@ -139,4 +163,50 @@ def shown(meter: Meter, console: Console) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
+        with contextlib.suppress(UserError):
+            look()
         display.close()
+
+
+def print_summary(card: Card, output: str, seconds: float, console: Console) -> None:
+    """A column for each split: what became of its records, and why some weren't kept."""
+    splits = card.splits
+    table = Table("", box=None, pad_edge=False, header_style="bold")
+    for name in splits:
+        table.add_column(name, justify="right", no_wrap=True)
+
+    def row(title: str, figures: list[int]) -> None:
+        table.add_row(title, *(f"{figure:,}" for figure in figures))
+
+    counts = [split.counts for split in splits.values()]
+    row("records read", [of.read for of in counts])
+    row("kept", [of.kept for of in counts])
+    row("dropped", [sum(of.dropped.values()) for of in counts])
+    for reason in _reasons([of.dropped for of in counts]):
+        row(f"  {reason}", [of.dropped.get(reason, 0) for of in counts])
+    row("rejected", [sum(of.rejected.values()) for of in counts])
+    for reason in _reasons([of.rejected for of in counts]):
+        row(f"  {reason}", [of.rejected.get(reason, 0) for of in counts])
+    row("characters", [split.characters for split in splits.values()])
+    row("writers", [split.writers for split in splits.values()])
+    row("shards", [len(split.shards) for split in splits.values()])
+    row("bytes", [_bytes(split) for split in splits.values()])
+    row("records/s", [round(of.read / seconds) for of in counts])
+    console.print(table)
+    for reason, meaning in {**DROP_REASONS, **REJECT_REASONS}.items():
+        if any(reason in of.dropped or reason in of.rejected for of in counts):
+            console.print(f"{reason}: {meaning}", highlight=False)
+    read = sum(of.read for of in counts)
+    console.print(
+        f"{output}: {read:,} records in {seconds:,.1f} s, {read / seconds:,.0f} records/s",
+        highlight=False,
+        markup=False,
+    )
+
+
+def _reasons(by_split: list[Mapping[str, int]]) -> list[str]:
+    return sorted({reason for reasons in by_split for reason in reasons})
+
+
+def _bytes(split: Split) -> int:
+    return sum(shard.bytes + shard.manifest_bytes for shard in split.shards)

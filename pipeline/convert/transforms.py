@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import astuple, replace
 from typing import Any
@@ -10,14 +11,18 @@ import apache_beam as beam
 from apache_beam import pvalue
 
 from pipeline import storage
-from pipeline.convert.job import Conversion
+from pipeline.convert.options import Settings
+from pipeline.convert.plan import Conversion, plan_conversion
 from pipeline.shards import publish
-from pipeline.shards.chunk import convert_chunk
+from pipeline.shards.chunk import convert_chunk, convert_records, samples_of
 from pipeline.shards.config import ConvertConfig
 from pipeline.shards.shard import ShardReceipt, write_shard
 from pipeline.shards.staging import ChunkReceipt, StagedBatch
-from pipeline.source.archives import Member
-from pipeline.source.chunks import Chunk, plan_chunks
+from pipeline.source.archives import Member, list_members, parse_input
+from pipeline.source.chunks import Chunk, plan_chunks, read_chunk
+from pipeline.steps.settings import PreprocessConfig
+from schemas.classes import ClassList, default_classes
+from schemas.dataset import CARD
 
 ShardKey = tuple[str, int]
 """(split, shard)"""
@@ -25,8 +30,63 @@ BatchTuple = tuple[Any, ...]
 _RECEIPT = "receipt"
 
 
-def convert(root: beam.Pipeline, job: Conversion) -> None:
-    """Wires the whole job onto a pipeline."""
+class ConvertArchives(beam.PTransform):
+    """A whole conversion inside somebody's own pipeline: from its beginning to the path of the card, one element.
+
+    It takes no lock, shows no progress and leaves the staged pieces where they are. Raises UserError for the settings
+    and for inputs that can't be listed.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self.job = plan_conversion(settings)
+
+    def expand(self, root: Any) -> Any:
+        return convert(root.pipeline, self.job)
+
+
+class ReadSamples(beam.PTransform):
+    """The samples of archives, for somebody's own pipeline: from its beginning to a dict for each kept record.
+
+    Its keys are sample_id, split, label, char, writer and image, uint8 [size, size], ink 255 on 0. Raises UserError for
+    inputs that can't be listed.
+    """
+
+    def __init__(
+        self,
+        inputs: Iterable[str],
+        preprocess: PreprocessConfig | None = None,
+        classes: ClassList | None = None,
+    ) -> None:
+        super().__init__()
+        self.members = list_members([parse_input(argument) for argument in inputs], 0.0)
+        splits = {member.split: 1 for member in self.members}
+        self.config = ConvertConfig(classes or default_classes(), preprocess or PreprocessConfig(), num_shards=splits)
+
+    def expand(self, root: Any) -> Any:
+        return (
+            root
+            | "Members" >> beam.Create(self.members, reshuffle=False)
+            | "SpreadMembers" >> beam.Reshuffle()
+            | "ReadMember" >> beam.ParDo(ReadMember(self.config))
+        )
+
+
+class ReadMember(beam.DoFn):
+    """Member -> the samples of its kept records."""
+
+    def __init__(self, config: ConvertConfig) -> None:
+        self.config = config
+
+    def process(self, member: Member) -> Iterator[dict[str, Any]]:
+        with tempfile.TemporaryDirectory() as unpacked:
+            for chunk in plan_chunks(member, unpacked):
+                for table in convert_records(read_chunk(chunk), chunk, self.config):
+                    yield from samples_of(table, self.config)
+
+
+def convert(root: beam.Pipeline, job: Conversion) -> beam.PCollection:
+    """Wires the whole job onto a pipeline; the path of its card comes out."""
     converted = (
         root
         | "Members" >> beam.Create(job.members, reshuffle=False)
@@ -42,7 +102,7 @@ def convert(root: beam.Pipeline, job: Conversion) -> None:
     )
     receipts = (converted[_RECEIPT], shards) | "Receipts" >> beam.Flatten()  # ChunkReceipt | ShardReceipt
     # From a beginning of its own: it has its say where there is no receipt, too.
-    root | "Once" >> beam.Impulse() | "Publish" >> beam.ParDo(Publish(job), pvalue.AsIter(receipts))
+    return root | "Once" >> beam.Impulse() | "Publish" >> beam.ParDo(Publish(job), pvalue.AsIter(receipts))
 
 
 class PlanChunks(beam.DoFn):
@@ -85,12 +145,12 @@ class WriteShard(beam.DoFn):
 
 
 class Publish(beam.DoFn):
-    """Every receipt, at its side -> the card, once everything is accounted for."""
+    """Every receipt, at its side -> the card's path, once everything is accounted for and it is written."""
 
     def __init__(self, job: Conversion) -> None:
         self.job = job
 
-    def process(self, _once: bytes, receipts: Iterable[ChunkReceipt | ShardReceipt]) -> None:
+    def process(self, _once: bytes, receipts: Iterable[ChunkReceipt | ShardReceipt]) -> Iterator[str]:
         job = self.job
         receipts = list(receipts)
         chunks = [receipt for receipt in receipts if isinstance(receipt, ChunkReceipt)]
@@ -102,6 +162,7 @@ class Publish(beam.DoFn):
         publish.write_side_files(card, job.config, job.output)
         storage.delete(publish.leftovers(card, job.output))
         publish.write_card(card, job.output)
+        yield storage.join(job.output, CARD)
 
     def _write_empty_shards(self, written: set[ShardKey]) -> list[ShardReceipt]:
         """A shard that nothing falls into is a file too."""

@@ -18,10 +18,9 @@ from pipeline.shards.frames import encode_png
 from pipeline.shards.staging import ChunkReceipt
 from pipeline.source import gnt
 from pipeline.source.chunks import Chunk, read_chunk
-from pipeline.steps.settings import UNUSABLE_REASONS
 from schemas.classes import OUTSIDE, character_of
 from schemas.example import sample_id_prefix
-from schemas.manifest import DROPPED, KEPT, NOT_SAMPLED, OUTSIDE_CLASS_SET, REJECTED
+from schemas.manifest import CROP_COLUMNS, DROPPED, KEPT, NOT_SAMPLED, OUTSIDE_CLASS_SET, REJECTED, UNUSABLE_REASONS
 
 GROUP_RECORDS, _GROUP_BYTES = 4096, 64 << 20  # 64 MiB: most samples held in memory at once
 _BLOCK_BYTES = 256 << 10  # 256 KiB of samples at a time, with as much of bitmaps, stay in a core's cache
@@ -32,10 +31,10 @@ _OUTCOMES = (
     (DROPPED, OUTSIDE_CLASS_SET),
     (DROPPED, NOT_SAMPLED),
 )
-"""What becomes of a record: its status and the reason. The first ones are the outcomes of pipeline.steps.compiled."""
+"""What becomes of a record: its status and the reason. The first ones are the outcomes of the six steps."""
 _KEPT, _OUTSIDE, _NOT_SAMPLED = 0, len(_OUTCOMES) - 2, len(_OUTCOMES) - 1
 _OF_FAULT = {gnt.SOUND: _KEPT, **{fault: _OUTCOMES.index((REJECTED, fault)) for fault in gnt.FAULTS[1:]}}
-_CROP_COLUMNS = ("crop_x", "crop_y", "crop_width", "crop_height")
+_SAMPLE_COLUMNS = ["sample_id", "split", "label", "char", "writer"]
 
 
 def convert_chunk(chunk: Chunk, config: ConvertConfig, staging_folder: str) -> ChunkReceipt:
@@ -48,6 +47,8 @@ def convert_chunk(chunk: Chunk, config: ConvertConfig, staging_folder: str) -> C
 
 
 def _stage(chunk: Chunk, config: ConvertConfig, path: str) -> ChunkReceipt:
+    from pipeline.steps.records import uncompiled  # Numba is imported by who converts, not by who starts it
+
     data = read_chunk(chunk)
     records, batches = staging.write_staged_chunk(
         path, convert_records(data, chunk, config), config.num_shards[chunk.member.split]
@@ -62,6 +63,7 @@ def _stage(chunk: Chunk, config: ConvertConfig, path: str) -> ChunkReceipt:
         path=path,
         content=staging.fingerprint(path),
         batches=batches,
+        uncompiled=uncompiled(),
     )
     staging.commit_chunk(receipt)
     return receipt
@@ -73,6 +75,17 @@ def convert_records(data: bytes, chunk: Chunk, config: ConvertConfig) -> Iterato
     step = min(GROUP_RECORDS, max(1, _GROUP_BYTES // config.preprocess.image_size**2))
     for begin in range(0, len(records), step):
         yield _Group(data, chunk, config, records, begin, min(begin + step, len(records))).table()
+
+
+def samples_of(table: pa.Table, config: ConvertConfig) -> Iterator[dict[str, Any]]:
+    """The kept records of such a table, raw images: sample_id, split, label, char, writer, and image, uint8 [s, s]."""
+    from pipeline.shards.packing import unpack
+
+    kept = table.filter(pa.array(status == KEPT for status in table["status"].to_pylist()))
+    size = config.preprocess.image_size
+    images = unpack(b"".join(kept[staging.IMAGE].to_pylist()), len(kept), size * size)[:, : size * size]
+    for row, image in zip(kept.select(_SAMPLE_COLUMNS).to_pylist(), images, strict=True):
+        yield {**row, staging.IMAGE: image.reshape(size, size)}
 
 
 class _Group:
@@ -120,7 +133,7 @@ class _Group:
             "width": _masked(self.width, has_header, pa.uint16()),
             "height": _masked(self.height, has_header, pa.uint16()),
             "ink_fraction": _masked(self.ink_fraction, self.sound, pa.float32()),
-            **{name: _masked(self.crop[:, i], kept, pa.uint16()) for i, name in enumerate(_CROP_COLUMNS)},
+            **{name: _masked(self.crop[:, i], kept, pa.uint16()) for i, name in enumerate(CROP_COLUMNS)},
             "bitmap_digest": _masked(self.bitmap_digest, self.sound, pa.uint64()),
             staging.KEY: pa.array(self.key, pa.uint64()),
             staging.IMAGE: _binary(self.images, self.image_bytes),
@@ -134,7 +147,7 @@ class _Group:
         self._drop_what_is_not_sampled()
         self.ink_fraction = np.zeros(self.count, np.float32)
         self.bitmap_digest = np.zeros(self.count, np.uint64)
-        self.crop = np.zeros((self.count, len(_CROP_COLUMNS)), np.uint16)
+        self.crop = np.zeros((self.count, len(CROP_COLUMNS)), np.uint16)
         self.image_bytes = np.zeros(self.count, np.int64)
         self.images = bytearray()
         step = max(1, _BLOCK_BYTES // self.config.preprocess.image_size**2)
@@ -155,8 +168,8 @@ class _Group:
 
     def _convert_block(self, rows: np.ndarray) -> None:
         """As many records as a core's cache holds, so that each of their bytes comes from memory once."""
-        from pipeline.shards.framing import pack  # both imported by who converts, not by who starts it
-        from pipeline.steps.compiled import count_ink, preprocess_records
+        from pipeline.shards.packing import pack
+        from pipeline.steps.records import count_ink, preprocess_records
 
         octets = np.frombuffer(self.data, np.uint8)
         first_pixel = self.offset[rows] + gnt.HEADER_BYTES

@@ -2,7 +2,7 @@
 
 A tf.train.Example is a map of features, and the order of a protobuf map isn't fixed: written by hand, in the order of
 schemas/example.py, the same sample is the same bytes everywhere. Tests hold the bytes to TensorFlow's own parser and to
-protobuf's deterministic serialisation. A conversion lays out many frames at once (framing), to the same bytes.
+protobuf's deterministic serialisation.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def encode_png(image: np.ndarray) -> bytes:
     return b"".join((_png_head(width, height), length, _IDAT, data, crc, _PNG_END))
 
 
-def encode_example(image: bytes, label: int, sample_id: bytes) -> bytes:
+def encode_example(image: bytes | memoryview, label: int, sample_id: bytes) -> bytes:
     """The serialised tf.train.Example of one sample."""
     label_entry = _label_entry(label)
     image_head, id_head = _heads(len(image), len(label_entry), len(sample_id))

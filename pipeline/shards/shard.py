@@ -16,7 +16,7 @@ from pipeline import storage
 from pipeline.shards import staging
 from pipeline.shards.config import ConvertConfig
 from pipeline.shards.staging import StagedBatch, read_batches
-from pipeline.shards.tfrecord import StagedFrames, TFRecordFile, write_tfrecord
+from pipeline.shards.tfrecord import TFRecordFile, write_tfrecord
 from schemas.dataset import ShardFile, manifest_part_name, shard_name
 from schemas.errors import explained
 from schemas.manifest import KEPT, MANIFEST_SCHEMA, SOURCE_FIELDS
@@ -61,7 +61,7 @@ def write_shard(
     order = np.argsort(np.concatenate([_NO_KEYS, *(batch[staging.KEY].to_numpy() for batch in staged)]), kind="stable")
     rows = pa.Table.from_batches([batch.drop_columns([staging.IMAGE]) for batch in staged], _ROW_SCHEMA).take(order)
     kept = rows.filter(pa.array(_is_kept(rows)))
-    written = write_tfrecord(storage.join(output, name), StagedFrames(kept, staged, order, config))
+    written = write_tfrecord(storage.join(output, name), kept, staged, order, config)
     manifest = _manifest_part(rows, written, name)
     file = ShardFile(
         path=name,

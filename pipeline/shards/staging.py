@@ -28,7 +28,7 @@ STAGED_SCHEMA = pa.schema(
     [
         *SOURCE_FIELDS,
         pa.field(KEY, pa.uint64(), nullable=False),
-        # Of a kept record its PNG, or its raw image packed by pipeline.shards.framing; empty otherwise.
+        # Of a kept record its PNG, or its raw image packed (packing.py); empty otherwise.
         pa.field(IMAGE, pa.large_binary(), nullable=False),
     ]
 )
@@ -65,6 +65,8 @@ class ChunkReceipt:
     """The file's fingerprint."""
     batches: list[tuple[int, int, int, int, int]]
     """(shard, rows, first byte, bytes, their CRC-32C) of each record batch in the file."""
+    uncompiled: str = ""
+    """Why the six steps weren't compiled where it was converted."""
 
     def staged_batches(self) -> Iterator[tuple[tuple[str, int], StagedBatch]]:
         """((split, shard), where its rows lie) for each record batch."""

@@ -1,4 +1,4 @@
-"""Functions compiled by Numba, and what it keeps of them from one process to the next.
+"""Functions compiled by Numba, kept by it from one process to the next; and how it is told when they can't be had.
 
 Compiling takes some seconds, the first time on a machine and after a change; later processes load what Numba has kept.
 Numba uses it until the function's own file changes, whatever happens to another one: a file of kernels compiles in
@@ -9,54 +9,63 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
-import numba
 import numpy as np
-from numba.core.caching import FunctionCache
-from numba.core.runtime import rtsys
 
-_KNOWN_NUMBA = "0.68.1"
-"""Of this version we know what functions that were kept need of it. Another fills its registries first: 0.2 s more."""
+try:
+    import numba
+except Exception as error:  # missing, or of a version that can't be imported beside this NumPy
+    numba = None
+    _why_not = f"{type(error).__name__}: {error}"
 
 
 class Kernels:
     """The compiled functions of one file."""
 
-    def __init__(self) -> None:
+    def __init__(self, first_call: Callable[[], object]) -> None:
+        """`first_call` calls each of them once."""
+        self._first_call = first_call
         self._dispatchers: list[Any] = []
+        self._failure: str | None = None
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """A decorator: the function, compiled when it is first called and not kept already."""
+        if numba is None:
+            return function
         try:
             dispatcher = numba.njit(cache=True, nogil=True)(function)
         except RuntimeError:  # neither beside its file nor in the home folder may anything be kept
             dispatcher = numba.njit(nogil=True)(function)
-        cache = getattr(dispatcher, "_cache", None)  # a plain function has none: Numba's own setting can turn it off
-        if numba.__version__ == _KNOWN_NUMBA and isinstance(cache, FunctionCache):
-            cache.load_overload = partial(_load_kept, cache)
         self._dispatchers.append(dispatcher)
         return dispatcher
 
-    def load(self, first_call: Callable[[], object]) -> None:
-        """Makes the call that compiles everything or loads what is kept."""
+    def failure(self) -> str:
+        """Why the kernels can't be called, in one line; empty once everything is compiled, or loaded where it is kept.
+
+        A process from which others are forked asks for them.
+        """
+        if self._failure is None:
+            self._failure = self._load()
+        return self._failure
+
+    def _load(self) -> str:
+        if numba is None:
+            return _why_not
         try:
-            first_call()
+            self._first_call()
         except Exception:
             # What is kept is torn, as by a power cut, or there is no room to keep it: this process goes without, and
-            # the next finds nothing kept. What has another cause is raised again.
+            # the next finds nothing kept.
             for dispatcher in self._dispatchers:
                 with contextlib.suppress(OSError):
                     dispatcher._cache.flush()
                 dispatcher._cache.disable()
-            first_call()
-
-
-def _load_kept(cache: FunctionCache, signature: Any, context: Any) -> Any:
-    """Numba's load_overload without what only compiling needs, which the compiler fetches when it comes to that."""
-    rtsys.initialize(context)
-    return cache._load_overload(signature, context)
+            try:
+                self._first_call()
+            except Exception as error:
+                return f"{type(error).__name__}: {error}".splitlines()[0]
+        return ""
 
 
 def read_only(values: np.ndarray) -> np.ndarray:

@@ -5,18 +5,29 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from schemas.manifest import BLANK, LARGER_THAN_IMAGE
-
 PAPER = 255
 INK = 255
 """The grey level of full ink in a sample; its ground is 0. In a bitmap paper is 255 and ink is dark."""
 
-UNUSABLE_REASONS = (BLANK, LARGER_THAN_IMAGE)
-"""Why a bitmap that can be read gives no sample."""
-
 MIN_CONTRAST = 16  # grey levels between the darkest and the lightest pixel; below that there is nothing to see
 EDGE_LEVEL = 32  # grey levels between neighbours that make an edge
 MIN_IMAGE_SIZE, MAX_IMAGE_SIZE = 8, 1024
+
+STEPS = {
+    "grey": ("luma", "none", "one grey channel out of colours (GNT bitmaps are grey already)"),
+    "denoise": ("median", "none", "the median of 3 × 3 pixels"),
+    "normalize": ("minmax", "none", "stretch the grey levels to 0 … 255"),
+    "binarize": ("otsu", "none", "ink or paper, by Otsu's threshold"),
+    "crop": ("edges", "none", "cut to the bounding box of the ink's edges"),
+    "resize": ("fit", "none", "scale to the image size, aspect ratio kept, with a margin"),
+}
+"""Step -> (on, off, what it does), in their order."""
+PRESETS = {
+    "article": {step: on for step, (on, _, _) in STEPS.items()},
+    "best": {step: on for step, (on, _, _) in STEPS.items()} | {"denoise": "none", "binarize": "none"},
+}
+"""Preset -> step -> its setting: the six steps of the article that this project began with; what is read best."""
+DEFAULT_PRESET = "best"
 
 
 @dataclass(frozen=True)
@@ -38,22 +49,11 @@ class PreprocessConfig:
             )
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name != "image_size" and value not in STEP_CHOICES[field.name]:
-                expected = " or ".join(STEP_CHOICES[field.name])
+            if field.name != "image_size" and value not in STEPS[field.name][:2]:
+                expected = " or ".join(STEPS[field.name][:2])
                 raise ValueError(f"{field.name}: expected {expected}, found {value!r}")
 
     @property
     def margin(self) -> int:
         """Empty pixels on each side of a sample's longer side: a sixteenth of its size."""
         return self.image_size // 16
-
-
-STEP_CHOICES: dict[str, tuple[str, str]] = {
-    "grey": ("luma", "none"),
-    "denoise": ("median", "none"),
-    "normalize": ("minmax", "none"),
-    "binarize": ("otsu", "none"),
-    "crop": ("edges", "none"),
-    "resize": ("fit", "none"),
-}
-"""The steps in their order, each with its two settings: on, off."""

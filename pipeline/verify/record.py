@@ -25,6 +25,7 @@ from schemas.classes import OUTSIDE, ClassList
 from schemas.errors import UserError, explained
 from schemas.example import ImageEncoding
 from schemas.manifest import (
+    CROP_COLUMNS,
     DROPPED,
     EMPTY_BITMAP,
     HEADER_MISMATCH,
@@ -36,8 +37,7 @@ from schemas.manifest import (
     TRUNCATED,
 )
 
-_CROP = ("crop_x", "crop_y", "crop_width", "crop_height")
-_RECOMPUTED = ("status", "reason", "label", "tag", "width", "height", "ink_fraction", *_CROP, "bitmap_digest")
+_RECOMPUTED = ("status", "reason", "label", "tag", "width", "height", "ink_fraction", *CROP_COLUMNS, "bitmap_digest")
 _PLACE = (
     "sample_id",
     "member",
@@ -153,7 +153,7 @@ def _make(row: dict[str, Any], data: bytes, member_bytes: int, recipe: Recipe) -
         image, crop = preprocess(bitmap, recipe.preprocess)
     except Unusable as unusable:
         return {**made, "reason": unusable.reason}, None
-    made |= {"status": KEPT, "reason": None, **dict(zip(_CROP, crop, strict=True))}
+    made |= {"status": KEPT, "reason": None, **dict(zip(CROP_COLUMNS, crop, strict=True))}
     encoded = image_encoder(recipe.image_encoding)(image)
     return made, encode_example(encoded, label, row["sample_id"].encode())
 

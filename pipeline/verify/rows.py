@@ -17,6 +17,7 @@ from schemas.classes import OUTSIDE, ClassList, characters_by_tag_code
 from schemas.dataset import MemberInput
 from schemas.example import sample_id_prefix
 from schemas.manifest import (
+    CROP_COLUMNS,
     DROP_REASONS,
     DROPPED,
     KEPT,
@@ -27,7 +28,6 @@ from schemas.manifest import (
     SHARD_FIELDS,
 )
 
-_CROP = ("crop_x", "crop_y", "crop_width", "crop_height")
 _HEADER = ("width", "height", "tag")
 _REASONS: dict[str, set[str | None]] = {KEPT: {None}, DROPPED: {*DROP_REASONS}, REJECTED: {*REJECT_REASONS}}
 
@@ -179,12 +179,12 @@ class _Rows:
             np.where(self.sound, (ink < 0) | (ink > 1) | ~np.isfinite(ink), self.present("ink_fraction")),
             lambda i: f"expected an ink_fraction where the bitmap was read, from 0 to 1, found {ink[i]}",
         )
-        x, y, width, height = (self.numbers(name) for name in _CROP)
+        x, y, width, height = (self.numbers(name) for name in CROP_COLUMNS)
         outside = (x + width > self.numbers("width")) | (y + height > self.numbers("height")) | (width * height == 0)
         self.wrong(
             self.kept & outside, lambda i: f"expected a crop in the bitmap, found {x[i], y[i], width[i], height[i]}"
         )
-        for name in _CROP:
+        for name in CROP_COLUMNS:
             self.given(name, self.kept)
         self.wrong(self.kept & ~self.sound, lambda _: "expected the bitmap_digest of a kept record, found none")
 

@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 from inspected import Run, both_splits, converted, originals
 
-from pipeline.convert.options import PRESETS
 from pipeline.inspect import main
 from pipeline.inspect.pictures.blocks import draw
 from pipeline.inspect.pictures.steps import Picture, step_pictures
 from pipeline.steps.plain import binarize, preprocess
-from pipeline.steps.settings import PreprocessConfig
+from pipeline.steps.settings import PRESETS, PreprocessConfig
 
 
 @pytest.fixture(scope="module")

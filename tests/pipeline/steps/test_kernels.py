@@ -12,15 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.convert.options import PRESETS
+from pipeline.steps import kernels
 from pipeline.steps import settings as steps
-from pipeline.steps.compiled import count_ink, preprocess_records
 from pipeline.steps.plain import Unusable, preprocess
-from pipeline.steps.settings import UNUSABLE_REASONS, PreprocessConfig
+from pipeline.steps.records import count_ink, preprocess_records
+from pipeline.steps.settings import PRESETS, PreprocessConfig
+from schemas.manifest import UNUSABLE_REASONS
 
 SETTINGS = [
-    dict(zip(steps.STEP_CHOICES, choice, strict=True))
-    for choice in product(*steps.STEP_CHOICES.values())
+    dict(zip(steps.STEPS, choice, strict=True))
+    for choice in product(*(choices[:2] for choices in steps.STEPS.values()))
     if choice[0] == "luma"  # records are grey
 ]
 
@@ -130,3 +131,21 @@ def test_ink_is_what_is_not_paper() -> None:
     octets, first_pixel, width, height = laid_out(bitmaps)
     ink = count_ink(octets, first_pixel, width.astype(np.int64) * height)
     assert ink.tolist() == [int((bitmap < 255).sum()) for bitmap in bitmaps]
+
+
+def test_without_numba_the_samples_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    bitmaps = [bitmap for bitmap in drawn() if bitmap.size]
+    config = PreprocessConfig(image_size=33)
+    compiled, ink = preprocess_records(*laid_out(bitmaps), config), count_ink(*_pixels(bitmaps))
+    monkeypatch.setattr(kernels.KERNELS, "_failure", "ImportError: no numba")
+    plain = preprocess_records(*laid_out(bitmaps), config)
+    assert plain.outcome.tolist() == compiled.outcome.tolist()
+    assert plain.crop.tolist() == compiled.crop.tolist()
+    sound = compiled.outcome == 0
+    np.testing.assert_array_equal(plain.image[sound], compiled.image[sound])
+    assert count_ink(*_pixels(bitmaps)).tolist() == ink.tolist()
+
+
+def _pixels(bitmaps: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    octets, first_pixel, width, height = laid_out(bitmaps)
+    return octets, first_pixel, width.astype(np.int64) * height

@@ -11,7 +11,8 @@ from typing import Any
 import numba
 import pytest
 
-from pipeline.steps.jit import _KNOWN_NUMBA, Kernels
+from pipeline.steps import jit
+from pipeline.steps.jit import Kernels
 
 
 def test_where_nothing_may_be_kept_it_compiles_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,12 +25,8 @@ def test_where_nothing_may_be_kept_it_compiles_each_time(monkeypatch: pytest.Mon
 
     with monkeypatch.context() as patches:
         patches.setattr(numba, "njit", without_a_folder)
-        compiled = Kernels().compile(lambda number: number + 1)
+        compiled = Kernels(lambda: None).compile(lambda number: number + 1)
     assert compiled(1) == 2
-
-
-def test_how_kernels_are_loaded_is_known_of_the_pinned_numba() -> None:
-    assert numba.__version__ == _KNOWN_NUMBA, "what does code that this one kept need? See pipeline/compiled.py"
 
 
 _HITS = """
@@ -38,14 +35,11 @@ import numba.core.caching
 if "full disk" in sys.argv:
     def save(*_): raise OSError(28, "No space left on device")
     numba.core.caching.IndexDataCacheFile.save = save
-from pipeline.shards import framing
-from pipeline.steps import compiled as kernels
-if "no registries" in sys.argv:
-    def refresh(*_): raise AssertionError("Numba fills its registries")
-    numba.core.base.BaseContext.refresh = refresh
-kernels.load()
-framing.load()
-print(*(sum(kernel.stats.cache_hits.values()) for kernel in (kernels._preprocess_records, framing._lay_out)))
+from pipeline.shards import packing
+from pipeline.steps import kernels
+assert not kernels.KERNELS.failure()
+assert not packing.KERNELS.failure()
+print(*(sum(kernel.stats.cache_hits.values()) for kernel in (kernels.preprocess, packing._unpack)))
 """
 
 
@@ -60,9 +54,8 @@ def _kept_kernels_found(folder: Path, *options: str) -> bool:
 @pytest.mark.parametrize("kind", ["nbc", "nbi"])
 def test_what_was_torn_by_a_power_cut_is_compiled_again(tmp_path: Path, kind: str) -> None:
     assert not _kept_kernels_found(tmp_path)
-    assert _kept_kernels_found(tmp_path, "no registries")
-    # The other kernels are loaded before it, without what compiling this one needs.
-    for path in tmp_path.rglob(f"*_preprocess_records*.{kind}"):
+    assert _kept_kernels_found(tmp_path)
+    for path in tmp_path.rglob(f"*preprocess*.{kind}"):
         path.write_bytes(b"" if kind == "nbc" else bytes(path.stat().st_size))
     assert not _kept_kernels_found(tmp_path)
     assert not _kept_kernels_found(tmp_path)  # kept anew
@@ -72,3 +65,23 @@ def test_what_was_torn_by_a_power_cut_is_compiled_again(tmp_path: Path, kind: st
 @pytest.mark.slow
 def test_on_a_full_disk_it_goes_without_keeping(tmp_path: Path) -> None:
     assert not _kept_kernels_found(tmp_path, "full disk")
+
+
+def test_why_kernels_cant_be_had_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails() -> None:
+        raise TypeError("cannot unify\nint64 and float32")
+
+    assert Kernels(fails).failure() == "TypeError: cannot unify"
+    assert Kernels(lambda: None).failure() == ""
+    monkeypatch.setattr(jit, "numba", None)
+    monkeypatch.setattr(jit, "_why_not", "ModuleNotFoundError: No module named 'numba'", raising=False)
+    kernels = Kernels(lambda: None)
+    assert kernels.compile(len) is len
+    assert kernels.failure() == "ModuleNotFoundError: No module named 'numba'"
+
+
+def test_the_way_numba_keeps_kernels_is_the_one_known() -> None:
+    """jit.py flushes and disables `_cache` of a dispatcher where what is kept is torn."""
+    dispatcher = numba.njit(cache=True)(_kept_kernels_found)
+    assert callable(dispatcher._cache.flush), "Numba keeps compiled functions elsewhere now: see Kernels._load"
+    assert callable(dispatcher._cache.disable), "Numba keeps compiled functions elsewhere now: see Kernels._load"

@@ -1,23 +1,18 @@
-"""The six steps on many records at once, compiled: what pipeline.steps.plain makes of each, byte for byte.
+"""The six steps compiled: what plain.py makes of each record, byte for byte.
 
-Python's and OpenCV's way from one call to the next costs more than the arithmetic on a bitmap of 70 × 70. Everything is
-exact in integers but Otsu's threshold and the places where the interpolation looks, which follow OpenCV's in float64,
-operation by operation. The tests hold every combination of steps to pipeline.steps.plain.
+Everything is exact in integers but Otsu's threshold and the places where the interpolation looks, which follow OpenCV's
+in float64, operation by operation. The tests hold every combination of steps to plain.py.
 """
 
 from __future__ import annotations
 
-from functools import cache
-from typing import NamedTuple
-
 import numpy as np
 
 from pipeline.steps.jit import Kernels, read_only
-from pipeline.steps.settings import EDGE_LEVEL, INK, MIN_CONTRAST, PAPER, UNUSABLE_REASONS, PreprocessConfig
-from schemas.manifest import BLANK, LARGER_THAN_IMAGE
+from pipeline.steps.settings import EDGE_LEVEL, INK, MIN_CONTRAST, PAPER
+from schemas.manifest import BLANK, LARGER_THAN_IMAGE, UNUSABLE_REASONS
 
-_kernels = Kernels()
-# What is compiled in stands here (see pipeline.steps.jit), and is held to where the plain steps have it.
+# What is compiled in stands here (see jit.py), and is held to where the plain steps have it.
 _PAPER, _INK, _EDGE_LEVEL, _MIN_CONTRAST = 255, 255, 32, 16
 _BLANK, _LARGER_THAN_IMAGE = 1, 2  # place of the reason in UNUSABLE_REASONS, from 1
 assert (_PAPER, _INK, _EDGE_LEVEL, _MIN_CONTRAST) == (PAPER, INK, EDGE_LEVEL, MIN_CONTRAST)
@@ -27,65 +22,18 @@ _WEIGHT_BITS = 8  # of an interpolation weight
 _STRETCH_BITS = 23  # of the reciprocal of a span: 255 / span is exact enough, and 255 * 2**23 fits 32 bits
 
 
-class Samples(NamedTuple):
-    """What became of n records."""
-
-    image: np.ndarray
-    """uint8 [n, size, size]: ink 255 on 0; undefined where there is no sample."""
-    crop: np.ndarray
-    """int64 [n, 4]: x, y, width, height of the crop, in pixels of the bitmap; 0 where there is no sample."""
-    outcome: np.ndarray
-    """int8 [n]: 0 for a sample, otherwise 1 and more: the place of its reason in UNUSABLE_REASONS, from 1."""
-
-
-def preprocess_records(
-    octets: np.ndarray, first_pixel: np.ndarray, width: np.ndarray, height: np.ndarray, config: PreprocessConfig
-) -> Samples:
-    """The steps that are on, for the grey bitmaps that begin at `first_pixel` (int64 [n]) of `octets` (uint8)."""
-    load()
-    count, size = len(first_pixel), config.image_size
-    samples = Samples(np.empty((count, size, size), np.uint8), np.zeros((count, 4), np.int64), np.zeros(count, np.int8))
-    _preprocess_records(
-        read_only(octets),
-        first_pixel,
-        width.astype(np.int64),
-        height.astype(np.int64),
-        config.denoise == "median",
-        config.normalize == "minmax",
-        config.binarize == "otsu",
-        config.crop == "edges",
-        size - 2 * config.margin if config.resize == "fit" else 0,
-        size,
-        samples.image.reshape(count, size * size),
-        samples.crop,
-        samples.outcome,
-    )
-    return samples
-
-
-def count_ink(octets: np.ndarray, first_pixel: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-    """int64 [n]: how many of the `pixels` (int64 [n]) that begin at `first_pixel` aren't paper."""
-    load()
-    ink = np.zeros(len(first_pixel), np.int64)
-    _count_ink(read_only(octets), first_pixel, pixels, ink)
-    return ink
-
-
-@cache
-def load() -> None:
-    """Compiles the kernels, or loads what is kept; a process from which others are forked does it for them."""
-    _kernels.load(_convert_one_pixel)
-
-
 def _convert_one_pixel() -> None:
     octets, first_pixel, one = read_only(np.zeros(1, np.uint8)), np.zeros(1, np.int64), np.ones(1, np.int64)
-    _count_ink(octets, first_pixel, one, np.zeros(1, np.int64))
+    count_ink(octets, first_pixel, one, np.zeros(1, np.int64))
     image, crop, outcome = np.zeros((1, 64), np.uint8), np.zeros((1, 4), np.int64), np.zeros(1, np.int8)
-    _preprocess_records(octets, first_pixel, one, one, False, False, False, True, 8, 8, image, crop, outcome)
+    preprocess(octets, first_pixel, one, one, False, False, False, True, 8, 8, image, crop, outcome)
 
 
-@_kernels.compile
-def _count_ink(octets: np.ndarray, first_pixel: np.ndarray, pixels: np.ndarray, ink: np.ndarray) -> None:
+KERNELS = Kernels(_convert_one_pixel)
+
+
+@KERNELS.compile
+def count_ink(octets: np.ndarray, first_pixel: np.ndarray, pixels: np.ndarray, ink: np.ndarray) -> None:
     for i in range(len(first_pixel)):
         count = np.int32(0)
         for value in octets[first_pixel[i] : first_pixel[i] + pixels[i]]:
@@ -93,8 +41,8 @@ def _count_ink(octets: np.ndarray, first_pixel: np.ndarray, pixels: np.ndarray, 
         ink[i] = count
 
 
-@_kernels.compile
-def _preprocess_records(
+@KERNELS.compile
+def preprocess(
     octets: np.ndarray,
     first_pixel: np.ndarray,
     width: np.ndarray,
@@ -145,14 +93,14 @@ def _preprocess_records(
         crops[i, 0], crops[i, 1], crops[i, 2], crops[i, 3] = x, y, crop_w, crop_h
 
 
-@_kernels.compile
+@KERNELS.compile
 def _copy(source: np.ndarray, begin: int, count: int, to: np.ndarray, at: int) -> None:
     part, copy = source[begin : begin + count], to[at : at + count]
     for i in range(count):  # a slice assigned to a slice takes Numba seconds to compile
         copy[i] = part[i]
 
 
-@_kernels.compile
+@KERNELS.compile
 def _darkest_and_lightest(grey: np.ndarray) -> tuple[np.int64, np.int64]:
     darkest, lightest = np.uint8(255), np.uint8(0)
     for value in grey:
@@ -161,7 +109,7 @@ def _darkest_and_lightest(grey: np.ndarray) -> tuple[np.int64, np.int64]:
     return np.int64(darkest), np.int64(lightest)
 
 
-@_kernels.compile
+@KERNELS.compile
 def _median(bitmap: np.ndarray, w: int, h: int, grey: np.ndarray) -> None:
     """The median of nine from three sorted columns: that of the largest low, the middle middle and the least high."""
     low, middle, high = np.empty(w + 2, np.uint8), np.empty(w + 2, np.uint8), np.empty(w + 2, np.uint8)
@@ -182,7 +130,7 @@ def _median(bitmap: np.ndarray, w: int, h: int, grey: np.ndarray) -> None:
             out[x] = max(min(a, b), min(max(a, b), c))
 
 
-@_kernels.compile
+@KERNELS.compile
 def _to_ink(grey: np.ndarray, darkest: int, span: int, otsu: bool, ink: np.ndarray) -> None:
     """Stretched from `darkest` and `span` levels to 0 … 255, then inverted; or 255 up to Otsu's threshold."""
     if otsu:
@@ -197,7 +145,7 @@ def _to_ink(grey: np.ndarray, darkest: int, span: int, otsu: bool, ink: np.ndarr
         ink[i] = np.uint8(np.uint32(255) - (scaled >> np.uint32(_STRETCH_BITS)))
 
 
-@_kernels.compile
+@KERNELS.compile
 def _otsu_level(grey: np.ndarray, darkest: int, span: int) -> int:
     """The highest level of `grey` that is ink: Otsu's threshold is found on the stretched levels."""
     # Four histograms, by turns: most pixels have their neighbour's level, and would wait for its count to be written.
@@ -215,7 +163,7 @@ def _otsu_level(grey: np.ndarray, darkest: int, span: int) -> int:
     return highest
 
 
-@_kernels.compile
+@KERNELS.compile
 def _otsu_threshold(histogram: np.ndarray, pixels: int) -> int:
     smallest_share = 1.1920928955078125e-07  # float32's epsilon
     scale = 1.0 / pixels
@@ -239,7 +187,7 @@ def _otsu_threshold(histogram: np.ndarray, pixels: int) -> int:
     return threshold
 
 
-@_kernels.compile
+@KERNELS.compile
 def _edge_box(ink: np.ndarray, w: np.int64, h: np.int64) -> tuple[np.int64, np.int64, np.int64, np.int64]:
     """x, y, width, height of the inner edges, looked for from each side: most of the ink is never looked at."""
     top, bottom, left, right = np.int64(0), h - 1, np.int64(0), w - 1
@@ -256,7 +204,7 @@ def _edge_box(ink: np.ndarray, w: np.int64, h: np.int64) -> tuple[np.int64, np.i
     return left, top, right - left + 1, bottom - top + 1
 
 
-@_kernels.compile
+@KERNELS.compile
 def _edge_in_line(ink: np.ndarray, w: int, h: int, begin: int, step: int, count: int) -> bool:
     for i in range(count):
         pixel = begin + i * step
@@ -265,7 +213,7 @@ def _edge_in_line(ink: np.ndarray, w: int, h: int, begin: int, step: int, count:
     return False
 
 
-@_kernels.compile
+@KERNELS.compile
 def _is_edge(ink: np.ndarray, w: int, h: int, x: int, y: int) -> bool:
     """Whether one of the 8 neighbours is _EDGE_LEVEL or more below; beyond the border lies ground."""
     if x == 0 or y == 0 or x == w - 1 or y == h - 1:
@@ -278,7 +226,7 @@ def _is_edge(ink: np.ndarray, w: int, h: int, x: int, y: int) -> bool:
     return False
 
 
-@_kernels.compile
+@KERNELS.compile
 def _fit(
     ink: np.ndarray, spare: np.ndarray, begin: int, stride: int, w: int, h: int, side: int, image: np.ndarray, size: int
 ) -> None:
@@ -294,7 +242,7 @@ def _fit(
     _resize(ink, begin, stride, w, h, image, (size - to_h) // 2 * size + (size - to_w) // 2, size, to_w, to_h)
 
 
-@_kernels.compile
+@KERNELS.compile
 def _resize(
     source: np.ndarray, begin: int, stride: int, w: int, h: int,
     to: np.ndarray, to_begin: int, to_stride: int, to_w: int, to_h: int,
@@ -329,7 +277,7 @@ def _resize(
             out_z[x] = np.uint8(two >> (bits + shift))
 
 
-@_kernels.compile
+@KERNELS.compile
 def _taps(source: int, to: int) -> tuple[np.ndarray, np.ndarray]:
     """For each of `to` places the first of the two pixels looked at, and the weight of the second."""
     first, weight = np.empty(to, np.int64), np.empty(to, np.int32)

@@ -1,18 +1,16 @@
-"""Packing loses nothing, and frames laid out are those of frames.py, which test_encode holds to TensorFlow's."""
+"""Packing loses nothing, and without Numba it is the same."""
 
 from __future__ import annotations
 
 import gnt_files
 import numpy as np
-import pyarrow as pa
 import pytest
 import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.shards import staging
-from pipeline.shards.frames import encode_example, frame_example
-from pipeline.shards.framing import Frames, pack, unpack
+from pipeline.shards import packing, staging
+from pipeline.shards.packing import pack, unpack
 from pipeline.steps.plain import preprocess
 from pipeline.steps.settings import PreprocessConfig
 
@@ -61,34 +59,16 @@ def test_written_samples_shrink_to_less_than_half() -> None:
     assert len(packed) < images.size / 2
 
 
-samples = st.lists(
-    st.tuples(
-        st.sampled_from([0, 1, 5, 127, 128, 300, 16_383, 16_384, 40_000]),
-        st.sampled_from([0, 1, 127, 128, 3_753, 16_384, 32_767]),
-        st.text(min_size=1, max_size=200),
-    ),
-    min_size=1,
-    max_size=8,
-)
-
-
-@given(samples, st.integers(0, 2**32 - 1))
-@settings(max_examples=100, deadline=None)
-def test_frames_are_the_encoders(samples: list[tuple[int, int, str]], seed: int) -> None:
-    random = np.random.default_rng(seed)
-    images = [random.bytes(size) for size, _, _ in samples]
-    expected = [
-        frame_example(encode_example(image, label, name.encode()))
-        for image, (_, label, name) in zip(images, samples, strict=True)
-    ]
-    before = pa.array(["another", "one"])  # strings that begin somewhere in their buffer
-    names = pa.concat_arrays([before, pa.array([name for _, _, name in samples])])[2:]
-    size, label = (np.array([sample[i] for sample in samples], np.int64) for i in (0, 1))
-    frames = Frames(size, label, names)
-    assert frames.size.tolist() == [len(frame) for frame, _ in expected]
-    cut = len(samples) // 2
-    for part in (slice(0, cut), slice(cut, len(samples))):
-        octets = np.frombuffer(b"".join(images[part]), np.uint8)
-        laid_out, crcs = frames.lay_out(part.start, part.stop, octets, np.cumsum(size[part]) - size[part])
-        assert laid_out.tobytes() == b"".join(frame for frame, _ in expected[part])
-        assert crcs == [crc for _, crc in expected[part]]
+@given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.integers(8, 100), st.sampled_from([0, 0.002, 0.05, 0.5, 1]))
+@settings(max_examples=50, deadline=None)
+def test_without_numba_the_packed_bytes_are_the_same(seed: int, count: int, size: int, ink: float) -> None:
+    images = sparse(seed, count, size, ink)
+    which = np.flatnonzero(np.random.default_rng(seed).random(count) < 0.7)
+    packed, sizes = pack(images, which)
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setattr(packing.KERNELS, "_failure", "ImportError: no numba")
+        plainly, plain_sizes = pack(images, which)
+        assert plainly.tobytes() == packed.tobytes()
+        assert plain_sizes.tolist() == sizes.tolist()
+        found = unpack(packed.tobytes(), len(which), size * size)[:, : size * size]
+        np.testing.assert_array_equal(found, images[which].reshape(len(which), size * size))

@@ -1,0 +1,118 @@
+"""A conversion from Python: settings in, card out."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from pipeline.convert.direct import ForkServer, is_direct, may_fork, plan_local
+from pipeline.convert.options import Settings
+from pipeline.errors import EngineError, user_error_in
+from schemas.dataset import CARD, Card, parse_card
+from schemas.errors import UserError
+
+if TYPE_CHECKING:
+    from pipeline.convert.plan import Conversion
+
+Shown = Callable[["Conversion"], contextlib.AbstractContextManager[object]]
+"""What shows the progress of a job while its block runs."""
+
+
+def run_conversion(
+    settings: Settings, shown: Shown = contextlib.nullcontext, say: Callable[[str], object] = print
+) -> Card:
+    """Converts archives into a data set, and returns its card.
+
+    It may be called from a script without a guard, from a notebook and from any thread; it neither ends the process it
+    runs in nor touches its loggers. The same settings go on from where a conversion stopped. `shown` may show its
+    progress, `say` a line that isn't an error. Raises UserError for what the user can mend, EngineError for a run that
+    was lost on its way.
+    """
+    with _handlers_left_alone(), _fork_server(settings) as server:
+        # Imported here: a misspelt setting doesn't wait for Arrow, nor a bad input for Beam.
+        from pipeline import storage
+        from pipeline.convert.plan import check_output, plan_conversion
+        from pipeline.shards import staging
+        from pipeline.storage.lock import locked
+
+        job = plan_conversion(settings)
+        run = _prepare(settings, job, server, say)
+        with locked(job.output):
+            check_output(job.output)  # another conversion may have finished meanwhile
+            with shown(job):
+                run()
+            if not settings.keep_staging:
+                staging.clear(job.staging)
+        return parse_card(storage.read_bytes(storage.join(job.output, CARD)), job.output)
+
+
+@contextlib.contextmanager
+def _handlers_left_alone() -> Iterator[None]:
+    """Beam warns by functions of logging that give the root logger a handler where it has none."""
+    before = list(logging.root.handlers)
+    try:
+        yield
+    finally:
+        logging.root.handlers[:] = before
+
+
+@contextlib.contextmanager
+def _fork_server(settings: Settings) -> Iterator[ForkServer | None]:
+    """The process that workers are forked from, where there will be some: it imports Beam while this one does."""
+    # A child of multiprocessing's that ends with its parent may have none of its own.
+    alone = multiprocessing.current_process().daemon
+    if alone or not (is_direct(settings.runner) and may_fork(settings.beam)):
+        yield None
+        return
+    server = ForkServer()
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+def _prepare(
+    settings: Settings, job: Conversion, server: ForkServer | None, say: Callable[[str], object]
+) -> Callable[[], None]:
+    """What runs the job on its engine. Raises UserError for Beam's flags where they make no sense."""
+    import apache_beam as beam
+
+    from pipeline.convert import transforms
+    from pipeline.convert.engines import explain, stop_engines
+    from pipeline.convert.runners import make_runner
+
+    local = plan_local(settings.beam, job.source_bytes)
+    runner, options = make_runner(settings.runner, settings.beam, local, server, say)
+    pipeline = beam.Pipeline(runner=runner, options=options)
+    transforms.convert(pipeline, job)
+
+    def run() -> None:
+        try:
+            _finish(pipeline.run())
+        except Exception as error:
+            if server is not None and server.loss is not None:
+                raise EngineError(server.loss) from error
+            message = user_error_in(f"{type(error).__name__}: {error}")
+            if message is not None:
+                raise UserError(message) from error
+            failure = None if is_direct(settings.runner) else explain(settings.runner, error)
+            if failure is None:
+                raise
+            raise failure from error
+        finally:
+            stop_engines()
+
+    return run
+
+
+def _finish(result: Any) -> None:
+    """Waits for a run. An engine elsewhere would go on with its job when this process has been interrupted."""
+    try:
+        result.wait_until_finish()
+    except KeyboardInterrupt:
+        with contextlib.suppress(Exception):
+            result.cancel()
+        raise
