@@ -10,8 +10,9 @@ What takes Beam, Arrow or OpenCV is imported when it is first used.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from schemas import imported_when_used
 
 if TYPE_CHECKING:
     from pipeline.convert.options import Settings
@@ -30,18 +31,15 @@ __all__ = [
     "preprocess",
     "run_conversion",
 ]
-_ROOMS = {
-    "ConvertArchives": "convert.transforms",
-    "EngineError": "errors",
-    "PreprocessConfig": "steps.settings",
-    "ReadSamples": "convert.transforms",
-    "Settings": "convert.options",
-    "preprocess": "steps.plain",
-    "run_conversion": "convert.run",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _ROOMS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)
+__getattr__ = imported_when_used(
+    __name__,
+    {
+        "ConvertArchives": "convert.transforms",
+        "EngineError": "errors",
+        "PreprocessConfig": "steps.settings",
+        "ReadSamples": "convert.transforms",
+        "Settings": "convert.options",
+        "preprocess": "steps.plain",
+        "run_conversion": "convert.run",
+    },
+)

@@ -1,1 +1,60 @@
-"""The contracts between the conversion, the trainer and everyone else who reads the data sets."""
+"""What both sides share: the contracts of a data set on disk, and how commands speak.
+
+    from schemas import open_dataset
+
+    data = open_dataset("data/hwdb")
+    print(data.card.splits["train"].counts, data.classes.characters[:10])
+    print(data.manifest("test", columns=["writer", "char", "status"]).to_pandas())
+
+Neither Beam nor TensorFlow nor anything else of this project is needed for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from schemas.classes import ClassList, default_classes, parse_classes
+    from schemas.dataset import Card
+    from schemas.errors import UserError
+    from schemas.example import FORMAT_VERSION
+    from schemas.reader import Dataset, open_dataset
+
+__all__ = [
+    "FORMAT_VERSION",
+    "Card",
+    "ClassList",
+    "Dataset",
+    "UserError",
+    "default_classes",
+    "open_dataset",
+    "parse_classes",
+]
+
+
+def imported_when_used(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
+    """A package's __getattr__: name -> the module in the package that has it, imported only then."""
+
+    def __getattr__(name: str) -> Any:
+        if name not in modules:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(import_module(f"{package}.{modules[name]}"), name)
+
+    return __getattr__
+
+
+__getattr__ = imported_when_used(
+    __name__,
+    {
+        "FORMAT_VERSION": "example",
+        "Card": "dataset",
+        "ClassList": "classes",
+        "Dataset": "reader",
+        "UserError": "errors",
+        "default_classes": "classes",
+        "open_dataset": "reader",
+        "parse_classes": "classes",
+    },
+)

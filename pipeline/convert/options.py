@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from pipeline.steps.settings import DEFAULT_PRESET, PRESETS, STEPS
+from pipeline.steps.settings import DEFAULT_PRESET, PRESETS, STEPS, PreprocessConfig
 from schemas.command import Parser, at_least
 from schemas.dataset import MAX_SHARDS, SPLITS
 from schemas.errors import UserError
@@ -61,6 +62,12 @@ class Settings:
                 )
             if not 1 <= count <= MAX_SHARDS:
                 raise UserError(f"--num_shards {split}={count}: expected 1 to {MAX_SHARDS:,} shards")
+
+    @property
+    def preprocess(self) -> PreprocessConfig:
+        """The preset's steps but for those that are named. Raises ValueError where they make no sense."""
+        steps: dict[str, Any] = {**PRESETS[self.preset], **self.steps}
+        return PreprocessConfig(image_size=self.image_size, **steps)
 
 
 def parse_arguments(argv: Sequence[str]) -> Settings:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from pipeline import storage
 from pipeline.convert.options import Settings
 from pipeline.shards.config import ConvertConfig
 from pipeline.source.archives import Member, list_members, parse_input
-from pipeline.steps.settings import PRESETS, PreprocessConfig
 from schemas.classes import ClassList, ClassListError, default_classes, parse_classes
 from schemas.dataset import CARD, LOCK, MANIFEST_FOLDER, SPLITS, STAGING_FOLDER, is_own_name
 from schemas.errors import UserError, explained, printable
@@ -43,10 +41,9 @@ def plan_conversion(settings: Settings) -> Conversion:
     inputs = [parse_input(argument) for argument in settings.inputs]
     try:
         # What is wrong with the settings is said before a large input is listed.
-        steps: dict[str, Any] = {**PRESETS[settings.preset], **settings.steps}
         config = ConvertConfig(
             classes=_read_classes(settings.classes),
-            preprocess=PreprocessConfig(image_size=settings.image_size, **steps),
+            preprocess=settings.preprocess,
             image_encoding=settings.image_encoding,
             sample_fraction=settings.sample_fraction,
         )

@@ -91,7 +91,9 @@ def test_the_schema_names_the_fields_that_the_code_writes() -> None:
 
 def test_the_schemas_choices_are_the_codes() -> None:
     steps = PARTS["config"]["properties"]["preprocess"]["properties"]
-    assert {name: tuple(steps[name]["enum"]) for name in STEPS} == {name: choices[:2] for name, choices in STEPS.items()}
+    assert {name: tuple(steps[name]["enum"]) for name in STEPS} == {
+        name: choices[:2] for name, choices in STEPS.items()
+    }
     assert (steps["image_size"]["minimum"], steps["image_size"]["maximum"]) == (MIN_IMAGE_SIZE, MAX_IMAGE_SIZE)
     assert tuple(PARTS["config"]["properties"]["image_encoding"]["enum"]) == IMAGE_ENCODINGS
     assert PARTS["config"]["properties"]["num_shards"]["additionalProperties"]["maximum"] == MAX_SHARDS

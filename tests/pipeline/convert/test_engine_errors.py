@@ -159,7 +159,7 @@ BEAM = """Pipeline job-1 failed in state FAILED: Traceback (most recent call las
 RuntimeError: Channel closed prematurely."""
 OURS = """Pipeline job_1 failed in state FAILED: java.lang.Exception: Error received from SDK harness for instruction 5:
 Traceback (most recent call last):
-  File "/venv/site-packages/pipeline/shards.py", line 60, in write_shard
+  File "/venv/site-packages/pipeline/shards/shard.py", line 60, in write_shard
     raise {error}
 {error} [while running 'WriteShard-ptransform-27']
 \tat org.apache.beam.runners.fnexecution.control.FnApiControlClient.accept(FnApiControlClient.java:155)"""
@@ -178,7 +178,7 @@ Traceback (most recent call last):
     ],
 )
 def test_a_failed_run_is_one_line(text: str, line: str) -> None:
-    assert str(explain("FlinkRunner", RuntimeError(text))) == line
+    assert str(explain("FlinkRunner", RuntimeError(text))) == f"{line}; the same command goes on from where it stopped"
 
 
 def test_a_fault_of_ours_keeps_its_traceback_and_one_of_the_input_its_line() -> None:

@@ -15,8 +15,8 @@ import gnt_files
 import psutil
 import pytest
 
-from pipeline.storage import TEMP_MARK
 from schemas.dataset import CARD, LOCK, STAGING_FOLDER
+from schemas.machine import without_temporary_mark
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 MEMBERS, RECORDS = 48, 250
@@ -70,7 +70,7 @@ def begun(output: Path) -> set[str]:
 
 def chunks_of(files: set[str]) -> set[str]:
     """A chunk killed while its receipt was written left two files: the piece, and the temporary receipt."""
-    return {name.partition(TEMP_MARK)[0].removesuffix(".json") for name in files}
+    return {without_temporary_mark(name).removesuffix(".json") for name in files}
 
 
 def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:

@@ -195,4 +195,4 @@ def test_settings_that_make_no_sense_are_refused(settings: dict[str, object], me
 )
 def test_a_steps_own_flag_overrides_the_preset(flags: tuple[str, ...], expected: PreprocessConfig) -> None:
     arguments = parse_arguments(["--input=a.gnt", "--output=o", *flags])
-    assert PreprocessConfig(arguments.image_size, **arguments.steps) == expected
+    assert arguments.preprocess == expected
