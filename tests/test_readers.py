@@ -125,14 +125,14 @@ def test_the_index_is_what_dalis_tool_writes(dataset: Path, capsys: pytest.Captu
             path.unlink()
 
 
-def test_the_readmes_pytorch_dataset(dataset: Path, kept: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = re.search(r"```python\n([^`]*class \w+\(torch\.utils\.data\.Dataset\).*?)```", _readme(), flags=re.DOTALL)
-    if not found:
-        pytest.skip("the README shows no PyTorch Dataset yet")
+def test_the_guides_pytorch_dataset(dataset: Path, kept: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs/convert.md").read_text()
+    found = re.search(r"```python\n([^`]*class \w+\(torch\.utils\.data\.Dataset\).*?)```", page, flags=re.DOTALL)
+    assert found
     code = found[1]
     assert len([line for line in code.splitlines() if line.strip()]) <= 15
     if not is_raw(dataset):
-        pytest.skip("the README's Dataset is for raw images")
+        pytest.skip("the guide's Dataset is for raw images")
     try:
         import torch  # noqa: F401
     except ImportError:
@@ -156,10 +156,6 @@ def torch_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     utils.data, torch.utils = data, utils  # type: ignore[attr-defined]
     for module in (torch, utils, data):
         monkeypatch.setitem(sys.modules, module.__name__, module)
-
-
-def _readme() -> str:
-    return (ROOT / "README.md").read_text()
 
 
 def _image(dataset: Path, row: dict[str, Any]) -> np.ndarray:

@@ -41,7 +41,7 @@ def make_engine(name: str, flags: Sequence[str]) -> tuple[PipelineRunner, Pipeli
     for flag in _FILE_FLAGS:
         path = given.get(flag)
         if path and "://" not in path and not os.path.isfile(path):
-            raise UserError(f"--{flag}={path}: expected a file, found none; README.md says where it comes from")
+            raise UserError(f"--{flag}={path}: expected a file, found none; docs/cluster.md says where it comes from")
     endpoint = given["job_endpoint"]
     if endpoint and endpoint != "embed":
         _refuse_unreachable("job_endpoint", endpoint)
