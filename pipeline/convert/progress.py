@@ -163,7 +163,7 @@ def shown(meter: Meter, console: Console) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
-        with contextlib.suppress(UserError):
+        if not meter.interval:  # where a look is no request, the last receipts are seen too
             look()
         display.close()
 
