@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import multiprocessing
+import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ def run_conversion(
     progress, `say` a line that isn't an error. Raises UserError for what the user can mend, EngineError for a run that
     was lost on its way.
     """
+    _refuse_forked_process()
     with _handlers_left_alone(), _fork_server(settings) as server:
         # Imported here: a misspelt setting doesn't wait for Arrow, nor a bad input for Beam.
         from pipeline import storage
@@ -47,6 +49,20 @@ def run_conversion(
             if not settings.keep_staging:
                 staging.clear(job.staging)
         return parse_card(storage.read_bytes(storage.join(job.output, CARD)), job.output)
+
+
+_used_by: set[int] = set()
+"""The process that has run a conversion; a fork of it inherits this."""
+
+
+def _refuse_forked_process() -> None:
+    """gRPC, over which Beam talks to its workers, would wait forever in a fork of a process that has used it."""
+    _used_by.add(os.getpid())
+    if len(_used_by) > 1:
+        raise UserError(
+            "this process is a fork of one that has run a conversion, and would wait forever; start it with "
+            'multiprocessing.get_context("spawn")'
+        )
 
 
 @contextlib.contextmanager
