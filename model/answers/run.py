@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,10 @@ class Run:
     config: Mapping[str, Any]
     classes: ClassList
     preprocess: PreprocessConfig
+
+    @property
+    def network(self) -> str:
+        return f"{self.config.get('arch', 'model')}, {len(self.classes):,} characters"
 
     @property
     def image_size(self) -> int:
@@ -69,15 +74,14 @@ def read_run(folder: Path) -> Run:
 
 
 def load_model(run: Run) -> Any:
-    """The run's Keras model, computing in float32: float32 [n, s, s, 1] in 0 … 1 to float32 logits [n, classes]."""
+    """The run's Keras model, of standard layers: float32 [n, s, s, 1] in 0 … 1 to float32 logits [n, classes]."""
     path = run.folder / MODEL
     if not path.is_file():
         raise UserError(
             f"{run.folder}: expected {MODEL}, found none; the training isn't finished, run its command again to go on"
         )
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     import keras
-
-    import model.network.vgg  # noqa: F401 - registers the layers that the model is made of
 
     try:
         loaded = keras.models.load_model(path, compile=False)
@@ -91,22 +95,7 @@ def load_model(run: Run) -> Any:
             f"{path}: expected shapes {expected[0]} to {expected[1]}, found {found[0]} to {found[1]}; "
             f"model and {CONFIG} are of two runs"
         )
-    return in_float32(loaded)
-
-
-def in_float32(model: Any) -> Any:
-    """`model`, or a copy with the same weights whose layers compute in float32 where they were trained in 16 bits."""
-    import keras
-
-    if all(layer.compute_dtype == "float32" for layer in model.layers):
-        return model
-
-    def rebuilt(layer: Any) -> Any:
-        return layer.__class__.from_config({**layer.get_config(), "dtype": "float32"})
-
-    copy = keras.models.clone_model(model, clone_function=rebuilt)
-    copy.set_weights(model.get_weights())
-    return copy
+    return loaded
 
 
 def check_data_set(run: Run, card: Card, folder: Path) -> None:
