@@ -10,11 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from model.data.examples import parse_examples
+from model.data.frames import FrameReader
 from schemas.dataset import Card, DatasetError
 from schemas.manifest import KEPT
-
-_FRAME_HEADER_BYTES, _FRAME_FOOTER_BYTES = 12, 4
 
 
 def read_kept(card: Card, folder: Path, split: str, columns: Sequence[str]) -> pa.Table:
@@ -40,16 +38,17 @@ def rows_of(card: Card, folder: Path, split: str, sample_ids: Iterable[str], col
     return manifest.take(index)
 
 
+def writers_of(card: Card, folder: Path, split: str, sample_ids: Iterable[str]) -> np.ndarray:
+    """str [n]. Raises DatasetError."""
+    return np.array(rows_of(card, folder, split, sample_ids, ["writer"])["writer"].to_pylist(), str)
+
+
 def read_images(card: Card, folder: Path, split: str, sample_ids: Sequence[str]) -> dict[str, np.ndarray]:
-    """uint8 [size, size] of each sample, read from its place in its shard."""
-    if not sample_ids:
-        return {}
-    rows = rows_of(card, folder, split, sample_ids, ["shard", "shard_offset", "shard_bytes"]).to_pylist()
-    examples = []
-    for row in rows:
-        with open(folder / row["shard"], "rb") as shard:
-            shard.seek(row["shard_offset"])
-            frame = shard.read(row["shard_bytes"])
-        examples.append(frame[_FRAME_HEADER_BYTES:-_FRAME_FOOTER_BYTES])
-    images, _, _ = parse_examples(examples, card)
-    return {sample_id: image[:, :, 0] for sample_id, image in zip(sample_ids, images.numpy(), strict=True)}
+    """uint8 [size, size] of each sample, read from its place in its shard. Raises DatasetError."""
+    reader = FrameReader(card.image_size, card.image_encoding)
+    places = ["shard", "shard_index", "shard_offset", "shard_bytes"]
+    rows = rows_of(card, folder, split, sample_ids, places).to_pylist()
+    return {
+        sample_id: reader.image(folder / row["shard"], row["shard_index"], row["shard_offset"], row["shard_bytes"])
+        for sample_id, row in zip(sample_ids, rows, strict=True)
+    }
