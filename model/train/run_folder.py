@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from importlib.metadata import PackageNotFoundError, version
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ def describe(config: TrainConfig, card: Card, input_mode: str) -> dict[str, Any]
         "data_digest": _data_digest(card, config.split),
         "input_mode": input_mode,
         "train": {name: value for name, value in flags.items() if name not in (*_MODEL_FLAGS, "model_dir")},
-        "libraries": {name: _version_of(name) for name in _LIBRARIES},
+        "libraries": {name: import_module(name).__version__ for name in _LIBRARIES},
     }
 
 
@@ -114,10 +114,3 @@ def _data_digest(card: Card, split: str) -> str:
     """The same for the same shards, wherever they lie."""
     digests = [shard.sha256 for shard in card.split(split).shards]
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
-
-
-def _version_of(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "unknown"
