@@ -15,23 +15,19 @@ from schemas.dataset import Card, DatasetError
 from schemas.manifest import KEPT
 
 
-def read_kept(card: Card, folder: Path, split: str, columns: Sequence[str]) -> pa.Table:
-    """The manifest's rows of the kept records of a split; `columns` of it. Raises DatasetError."""
+def rows_of(card: Card, folder: Path, split: str, sample_ids: Iterable[str], columns: Sequence[str]) -> pa.Table:
+    """`columns` of the manifest's row of each sample, in the order given. Raises DatasetError where one has none."""
+    columns = ["sample_id", *columns]
     tables = []
     for shard in card.split(split).shards:
         path = folder / shard.manifest_path
         try:
-            table = pq.read_table(path, columns=list({*columns, "status"}))
+            table = pq.read_table(path, columns=[*columns, "status"])
         except (OSError, pa.ArrowException) as error:
             reason = str(error).splitlines()[0]
             raise DatasetError(f"{path}: can't be read ({reason}); copy it again, or convert again") from error
-        tables.append(table.filter(pc.field("status") == KEPT).select(list(columns)))
-    return pa.concat_tables(tables)
-
-
-def rows_of(card: Card, folder: Path, split: str, sample_ids: Iterable[str], columns: Sequence[str]) -> pa.Table:
-    """The manifest's row of each sample, in the order given. Raises DatasetError where one has none."""
-    manifest = read_kept(card, folder, split, ["sample_id", *columns])
+        tables.append(table.filter(pc.field("status") == KEPT).select(columns))
+    manifest = pa.concat_tables(tables)
     index = pc.index_in(pa.array(sample_ids, pa.string()), value_set=manifest["sample_id"].combine_chunks())
     if index.null_count:
         raise DatasetError(f"{folder}: the manifest of split {split!r} lacks samples of its shards; convert again")
