@@ -41,6 +41,18 @@ class Run:
         return self.preprocess.image_size
 
 
+def read_config(path: Path, advice: str) -> dict[str, Any]:
+    """What a run's config.json says. Raises UserError, which ends with `advice`, where it isn't one."""
+    try:
+        config: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        found = config["format"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: expected the configuration of a training run, found {error!r}; {advice}") from error
+    if found != FORMAT:
+        raise UserError(f"{path}: expected format {FORMAT}, found {found!r}; {advice}")
+    return config
+
+
 def read_run(folder: Path) -> Run:
     """The run in `folder`. Raises UserError where there is none, or another release's."""
     path = folder / CONFIG
@@ -49,19 +61,14 @@ def read_run(folder: Path) -> Run:
     if not path.is_file():
         hint = "; this is a data set, name it with --data" if (folder / CARD).is_file() else ""
         raise UserError(f"{folder}: expected {CONFIG} of a training run, found none; name another folder{hint}")
+    config = read_config(path, "restore it, use the release that trained it, or train again")
     try:
-        config = json.loads(path.read_text("utf-8"))
-        found = config["format"]
-        if found != FORMAT:
-            raise UserError(
-                f"{path}: expected format {FORMAT}, found {found!r}; use the release that trained it, or train again"
-            )
         preprocess = PreprocessConfig(**config["preprocess"])
         digest, count = str(config["class_digest"]), int(config["num_classes"])
         size, channels = int(config["image_size"]), int(config["channels"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{path}: expected the configuration of a training run, found {error!r}; restore it, or train again"
+            f"{path}: expected what a run computes with, found {error!r}; restore it, or train again"
         ) from error
     if size != preprocess.image_size or channels != 1:
         raise UserError(f"{path}: its image size and its preprocessing contradict each other; train again")

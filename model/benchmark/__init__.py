@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,7 @@ def child() -> None:
             rows = time_input(config, job["seconds"])
         else:
             rows = time_training(config, job["stages"], job["seconds"])
-        result.write_text(json.dumps({"machine": machine(), "rows": rows}), "utf-8")
+        result.write_text(json.dumps({"machine": machine(), "rows": [asdict(row) for row in rows]}), "utf-8")
     except Exception as error:
         print(" ".join(str(error).split())[:400] or type(error).__name__, file=sys.stderr)
         sys.exit(EXIT_USER_ERROR if isinstance(error, UserError) else 1)

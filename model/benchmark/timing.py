@@ -11,7 +11,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ class Timing:
     """0 to 1, of all devices in use; None where their peak isn't known."""
 
 
-def time_input(config: TrainConfig, seconds: float) -> list[dict[str, Any]]:
+def time_input(config: TrainConfig, seconds: float) -> list[Timing]:
     """Batches from the data set and nothing else: from memory, and streamed."""
     card, _ = open_dataset(config.data)
     rows = []
@@ -74,10 +74,10 @@ def time_input(config: TrainConfig, seconds: float) -> list[dict[str, Any]]:
         per_step = median_seconds(partial(next, batches), lambda parts: parts[0][1].numpy(), seconds)
         images = config.global_batch / per_step
         rows.append(Timing(f"input, {mode}", "uint8", None, 1, config.global_batch, 1e3 * per_step, images, None))
-    return [asdict(row) for row in rows]
+    return rows
 
 
-def time_training(config: TrainConfig, stages: list[str], seconds: float) -> list[dict[str, Any]]:
+def time_training(config: TrainConfig, stages: list[str], seconds: float) -> list[Timing]:
     """The stages of one configuration, a row each."""
     strategy = make_strategy(config.replicas)
     replicas = strategy.num_replicas_in_sync
@@ -92,18 +92,16 @@ def time_training(config: TrainConfig, stages: list[str], seconds: float) -> lis
     parts = next(iter(source.batches(0, 1, share_of(strategy))))
     peak = _peak_of_devices(precision, replicas)
 
-    def row(stage: str, per_step: float) -> dict[str, Any]:
+    def row(stage: str, per_step: float) -> Timing:
         images = config.global_batch / per_step
         flops = forward_flops(model) if stage == "forward" else training_flops(model)
         share = None if peak is None else images * flops / (peak * 1e12)
-        return asdict(
-            Timing(stage, precision, config.xla, replicas, config.global_batch, 1e3 * per_step, images, share)
-        )
+        return Timing(stage, precision, config.xla, replicas, config.global_batch, 1e3 * per_step, images, share)
 
-    rows: list[dict[str, Any]] = []
+    rows: list[Timing] = []
     for stage in stages:
         if stage == "loop":
-            step_seconds = rows[-1]["ms_per_step"] / 1e3 if rows else 1.0
+            step_seconds = rows[-1].ms_per_step / 1e3 if rows else 1.0
             rows.append(row(stage, _loop_seconds(config, card, source, strategy, model, state, step_seconds, seconds)))
         elif stage == "step":
             rows.append(row(stage, _step_seconds(config, parts, strategy, model, state, seconds)))

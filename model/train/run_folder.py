@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from model.answers.run import CLASSES, CONFIG, FORMAT, METRICS
+from model.answers.run import CLASSES, CONFIG, FORMAT, METRICS, read_config
 from model.train.options import TrainConfig
 from schemas.classes import ClassList
 from schemas.dataset import Card
@@ -46,18 +46,7 @@ def describe(config: TrainConfig, card: Card, input_mode: str) -> dict[str, Any]
 def earlier_description(folder: Path) -> dict[str, Any] | None:
     """config.json of the run that began in `folder`, or None if none did."""
     path = folder / CONFIG
-    try:
-        description: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        known = description["format"] == FORMAT
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path}: expected the configuration of a run, found something else; name another --model_dir"
-        ) from error
-    if not known:
-        raise UserError(f"{path}: expected format {FORMAT}, found {description['format']}; name another --model_dir")
-    return description
+    return read_config(path, "name another --model_dir") if path.exists() else None
 
 
 def check_same_run(folder: Path, earlier: dict[str, Any], now: dict[str, Any]) -> None:
