@@ -13,11 +13,13 @@ import tensorflow as tf
 from ablation_records import PHOTO_STRIDE, photographed, read_member, split_members
 from ablation_variants import Variant
 
+from model.answers.scoring import score
 from model.data.batches import MemorySource
+from model.data.examples import aligned_empty
 from model.network.devices import make_strategy
 from model.train.options import TrainConfig
 from model.train.state import TrainState, build_step_model, statistics_of
-from model.train.step import make_evaluation, make_step
+from model.train.step import make_forward, make_step
 from pipeline.steps.plain import Unusable, preprocess
 
 BATCH = 32
@@ -86,16 +88,9 @@ def samples_of(variant: Variant, paths: Sequence[Path], classes: tuple[int, ...]
                 image = change(image)
             images.append(image)
             labels.append(classes.index(int(tag)))
-    return Samples(_aligned(np.stack(images)[..., None]), np.array(labels, np.int32), records)
-
-
-def _aligned(images: np.ndarray) -> np.ndarray:
-    """A copy where TensorFlow reads it without one."""
-    memory = np.empty(images.nbytes + 64, np.uint8)
-    start = -memory.ctypes.data % 64
-    copy = memory[start : start + images.nbytes].reshape(images.shape)
-    copy[...] = images
-    return copy
+    aligned = aligned_empty((len(images), *images[0].shape, 1))
+    aligned[..., 0] = images
+    return Samples(aligned, np.array(labels, np.int32), records)
 
 
 class Trainer:
@@ -108,7 +103,8 @@ class Trainer:
         model = self._model(0)
         self._state = TrainState(model, strategy, self._config)
         self._step = make_step(model, self._state, self._config, strategy, STEPS)
-        self._evaluation = make_evaluation(model, self._state, self._config, strategy)
+        forward = make_forward(model, self._state, self._config)
+        self._score = tf.function(lambda images, labels: score(forward(images), labels, 1.0), reduce_retracing=True)
 
     def start(self, seed: int) -> None:
         """Fresh weights."""
@@ -128,23 +124,20 @@ class Trainer:
     def train(self, samples: Samples, seed: int) -> float:
         """The mean loss of the last calls."""
         source = MemorySource(samples.images, samples.labels, BATCH, seed)
-        batches = iter(source.batches(0, STEPS).batch(1, drop_remainder=True))
+        batches = iter(source.batches(0, STEPS))
         for first in range(0, STEPS, _CALL_STEPS):
             losses, _ = self._step(batches, tf.constant(first, tf.int64), tf.constant(_CALL_STEPS, tf.int64))
         return float(np.mean(losses))
 
     def evaluate(self, samples: Samples) -> tuple[int, float]:
         """(how many are read right, mean loss of all)."""
-        sums = np.zeros(4)
+        right, loss = 0, 0.0
         for first in range(0, len(samples.labels), _EVALUATION_BATCH):
-            images = samples.images[first : first + _EVALUATION_BATCH]
-            labels = samples.labels[first : first + _EVALUATION_BATCH]
-            missing = _EVALUATION_BATCH - len(labels)
-            mask = np.arange(_EVALUATION_BATCH) < len(labels)
-            images = np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0)))
-            labels = np.pad(labels, (0, missing))
-            sums += self._evaluation(*(tf.constant(part[None]) for part in (images, labels, mask))).numpy()
-        return round(sums[1]), float(sums[0] / sums[3])
+            part = slice(first, first + _EVALUATION_BATCH)
+            *_, rank, losses = self._score(samples.images[part], samples.labels[part])
+            right += int(np.count_nonzero(rank.numpy() == 1))
+            loss += float(losses.numpy().sum(dtype=np.float64))
+        return right, loss / len(samples.labels)
 
     def _model(self, seed: int) -> Any:
         config = TrainConfig("", "", augment=self._config.augment, seed=seed, **NETWORK, **TRAINING)

@@ -22,14 +22,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"
 import gnt_files
 import photos
 
-from model.answers.calibration import UNCALIBRATED, read_calibration
 from model.answers.picture import BlankPicture, to_bitmap
-from model.answers.run import load_model, read_run
+from model.answers.reading import Character, Reading, load_run
 from model.network.devices import setup_tensorflow
-from model.predict import Character, Reading, Unreadable, read_batch
 from pipeline.steps.plain import pin_opencv
-
-BATCH = 100
 
 
 def main() -> None:
@@ -42,10 +38,8 @@ def main() -> None:
     flags = parser.parse_args()
     setup_tensorflow()
     pin_opencv()
-    run = read_run(flags.model)
-    model = load_model(run)
-    trust = read_calibration(run.folder) or UNCALIBRATED
-    characters = run.classes.characters
+    recogniser = load_run(flags.model)
+    characters = recogniser.classes
     known, near, far = [], [], []
     for path in flags.known:
         for _, tag, bitmap in gnt_files.parse(path.read_bytes()):
@@ -56,22 +50,21 @@ def main() -> None:
             far.append(("", bitmap))
     chosen = known[:: max(1, len(known) // flags.each)][: flags.each]
 
+    def made(name: str, make: Callable[[], np.ndarray]) -> Character | BlankPicture:
+        try:
+            return Character(name, make())
+        except BlankPicture as error:
+            return error
+
     def read(pictures: Sequence[tuple[str, Callable[[], np.ndarray]]]) -> dict[str, float]:
         right = wrong = refused = 0
-        for first in range(0, len(pictures), BATCH):
-            part = pictures[first : first + BATCH]
-            entries: list[Character | Unreadable] = []
-            for name, make in part:
-                try:
-                    entries.append(Character(name, make()))
-                except BlankPicture as error:
-                    entries.append(Unreadable(str(error)))
-            for (name, _), answer in zip(part, read_batch(run, model, trust, entries, 1), strict=True):
-                given = isinstance(answer, Reading) and answer.candidates[0][1] >= trust.threshold
-                as_it_is = isinstance(answer, Reading) and answer.candidates[0][0] == name
-                refused += not given
-                right += as_it_is
-                wrong += given and not as_it_is
+        entries = (made(name, make) for name, make in pictures)
+        for (name, _), answer in zip(pictures, recogniser.answers(entries, 1), strict=True):
+            given = isinstance(answer, Reading) and answer.recognised
+            as_it_is = isinstance(answer, Reading) and answer.character == name
+            refused += not given
+            right += as_it_is
+            wrong += given and not as_it_is
         count = len(pictures)
         return {"pictures": count, "right": right / count, "refused": refused / count, "wrong": wrong / count}
 
@@ -94,7 +87,7 @@ def main() -> None:
         rows["unknown, far"] = read([(name, as_is(bitmap)) for name, bitmap in far])
     for kind in photos.OTHERS:
         rows[kind] = read([("", other(kind, seed)) for seed in range(flags.each)])
-    print(f"temperature {trust.temperature}, threshold {trust.threshold}")
+    print(f"temperature {recogniser.temperature}, threshold {recogniser.threshold}")
     print("| pictures | number | read right, threshold or not | not recognised | wrong answers given |")
     print("|---|---:|---:|---:|---:|")
     for name, row in rows.items():

@@ -24,6 +24,7 @@ import numpy as np
 
 from model.network.devices import setup_tensorflow
 from model.train.options import TrainConfig
+from schemas.dataset import Card
 
 CALL_STEPS = 25
 EVALUATION_BATCH = 200
@@ -61,19 +62,20 @@ VARIANTS: dict[str, dict[str, Any]] = {
 class Trainer:
     """A network and its compiled step, for one seed after another: compiling takes about as long as a trial."""
 
-    def __init__(self, config: TrainConfig, image_size: int, classes: int, samples: int) -> None:
+    def __init__(self, config: TrainConfig, card: Card, data: Path, samples: int) -> None:
+        from model.answers.scoring import Evaluation
         from model.network.devices import make_strategy
         from model.train.state import TrainState
-        from model.train.step import make_evaluation, make_step
+        from model.train.step import make_forward, make_step
 
-        self._config, self._shape = config, (image_size, classes)
+        self._config, self._card, self._data = config, card, data
         self._steps = samples // config.global_batch
         strategy, model = make_strategy(1), self._model(0)
         self._state = TrainState(model, strategy, config)
         self._step = make_step(model, self._state, config, strategy, self._steps)
-        self._evaluation = make_evaluation(model, self._state, config, strategy)
+        self._evaluation = Evaluation(make_forward(model, self._state, config), strategy, EVALUATION_BATCH)
 
-    def run(self, train: Any, validation: Any, seed: int) -> dict[str, float]:
+    def run(self, train: Any, seed: int) -> dict[str, float]:
         import tensorflow as tf
 
         from model.data.batches import MemorySource
@@ -81,22 +83,16 @@ class Trainer:
         self._start(seed)
         began = time.monotonic()
         source = MemorySource(train[0], train[1], self._config.global_batch, seed)
-        batches = iter(source.batches(0, self._steps).batch(1, drop_remainder=True))
+        batches = iter(source.batches(0, self._steps))
         losses: list[float] = []
         while len(losses) < self._steps:
             count = min(CALL_STEPS, self._steps - len(losses))
             found, _ = self._step(batches, tf.constant(len(losses), tf.int64), tf.constant(count, tf.int64))
             losses += found.numpy().tolist()
-        sums = np.zeros(4)
-        for first in range(0, len(validation[1]), EVALUATION_BATCH):
-            images, labels = (part[first : first + EVALUATION_BATCH] for part in validation)
-            missing = EVALUATION_BATCH - len(labels)
-            mask = np.arange(EVALUATION_BATCH) < len(labels)
-            padded = (np.pad(images, ((0, missing), *[(0, 0)] * 3)), np.pad(labels, (0, missing)), mask)
-            sums += self._evaluation(*(tf.constant(part[None]) for part in padded)).numpy()
+        scores = self._evaluation.scores(self._card, self._data, "validation")
         return {
-            "accuracy": float(sums[1] / sums[3]),
-            "loss": float(sums[0] / sums[3]),
+            "accuracy": float(np.mean(scores.rank == 1)),
+            "loss": float(np.mean(scores.loss, dtype=np.float64)),
             "first_losses": float(np.mean(losses[: self._steps // 8])),
             "seconds": round(time.monotonic() - began, 1),
         }
@@ -121,30 +117,15 @@ class Trainer:
     def _model(self, seed: int) -> Any:
         from model.train.state import build_step_model
 
-        return build_step_model(replace(self._config, seed=seed), *self._shape, "float32")
-
-
-def read_split(data: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 [n, s, s, 1], int32 [n], in shard order."""
-    from model.data.batches import evaluation_batches
-    from model.data.examples import open_dataset
-
-    card, _ = open_dataset(data)
-    parts = [
-        (images.numpy()[mask.numpy()], labels.numpy()[mask.numpy()])
-        for images, labels, mask, _ in evaluation_batches(card, data, split, EVALUATION_BATCH)
-    ]
-    images, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
-    memory = np.empty(images.nbytes + 64, np.uint8)  # where TensorFlow reads it without a copy
-    aligned = memory[-memory.ctypes.data % 64 :][: images.nbytes].reshape(images.shape)
-    aligned[...] = images
-    return aligned, labels
+        return build_step_model(
+            replace(self._config, seed=seed), self._card.image_size, self._card.class_count, "float32"
+        )
 
 
 def run_trials(data: Path, names: list[str], seeds: int, samples: int, output: Path) -> None:
     import tensorflow as tf
 
-    from model.data.examples import open_dataset
+    from model.data.examples import load_split, open_dataset
 
     rows = json.loads(output.read_text("utf-8")) if output.exists() else []
     for row in rows:
@@ -154,7 +135,7 @@ def run_trials(data: Path, names: list[str], seeds: int, samples: int, output: P
                 "choose another --output"
             )
     card, _ = open_dataset(data)
-    train, validation = read_split(data, "train"), read_split(data, "validation")
+    train = load_split(card, data, "train")
     done = {(row["variant"], row["seed"]) for row in rows}
     for name in names:
         missing = [seed for seed in range(seeds) if (name, seed) not in done]
@@ -164,9 +145,9 @@ def run_trials(data: Path, names: list[str], seeds: int, samples: int, output: P
         settings = {
             name: value for name, value in config.to_dict().items() if name not in ("data", "model_dir", "seed")
         }
-        trainer = Trainer(config, card.image_size, card.class_count, samples)
+        trainer = Trainer(config, card, data, samples)
         for seed in missing:
-            found = trainer.run(train, validation, seed)
+            found = trainer.run(train, seed)
             rows.append({"variant": name, "seed": seed, "samples": samples, **found, "settings": settings})
             output.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
             print(name, seed, found, flush=True)

@@ -32,7 +32,7 @@ def main() -> None:
     source = training_source(
         card, data, config.split, mode="memory", global_batch=config.global_batch, seed=config.seed
     )
-    images, labels = next(iter(source.batches(0, 1)))
+    ((images, labels),) = next(iter(source.batches(0, 1)))
     np.savez(file, images=images.numpy(), labels=labels.numpy())
     model = build_vgg(arch, card.image_size, 1, card.class_count, width=config.width, head="pool")
     precision = resolve_precision("auto")

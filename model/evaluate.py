@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -15,12 +17,14 @@ from rich.progress import Progress
 
 from model.answers import calibration, metrics
 from model.answers.calibration import read_calibration
-from model.answers.run import Run, check_data_set, load_model, read_run
-from model.network.devices import make_strategy, setup_tensorflow
-from schemas.classes import ClassList
+from model.answers.run import check_data_set, load_model, read_run
+from model.network.devices import make_strategy, place_of, setup_tensorflow
 from schemas.command import Parser, at_least, make_console, print_table, run_command
-from schemas.errors import explained
+from schemas.errors import UserError, explained
 from schemas.machine import replaced
+
+if TYPE_CHECKING:
+    from model.answers.scoring import Scores
 
 EVALUATION = "evaluation.parquet"
 EVALUATION_SCHEMA = pa.schema(
@@ -55,75 +59,46 @@ def main(argv: Sequence[str] | None = None) -> int:
     def body() -> int:
         flags = parser.parse_args(argv)
         at_least(0, "--rows", flags.rows)
-        evaluate(
-            flags.model,
-            flags.data,
-            flags.split,
-            batch=flags.batch,
-            replicas=flags.replicas,
-            calibrate=flags.calibrate,
-            rows=flags.rows,
-            output=flags.output or flags.model / EVALUATION,
-            console=make_console(),
-        )
+        evaluate(flags, make_console())
         return 0
 
     return run_command("model.evaluate", body)
 
 
-def evaluate(
-    model_folder: Path,
-    data: Path,
-    split: str,
-    *,
-    batch: int | None,
-    replicas: int | None,
-    calibrate: bool,
-    rows: int,
-    output: Path,
-    console: Console,
-) -> None:
-    """One evaluation, from the run and the data set to the printed tables and `output`."""
+def evaluate(flags: argparse.Namespace, console: Console) -> None:
+    """One evaluation, from the run and the data set to the printed tables and the rows' file."""
     setup_tensorflow()
-    from model.answers.scoring import calibrate_run, score_split
+    from model.answers.scoring import Evaluation, calibrate_run, forward_of
     from model.data.examples import open_dataset
-    from model.data.samples import rows_of
+    from model.data.samples import writers_of
 
-    run = read_run(model_folder)
+    data, split, output = flags.data, flags.split, flags.output or flags.model / EVALUATION
+    run = read_run(flags.model)
     card, _ = open_dataset(data)
     check_data_set(run, card, data)
     samples = card.split(split).counts.kept
-    strategy = make_strategy(replicas)
+    strategy = make_strategy(flags.replicas)
+    if place_of(strategy).workers > 1:
+        raise UserError("TF_CONFIG: expected one worker, the rows go to one file; unset it")
     with strategy.scope():
         model = load_model(run)
-    trust = calibrate_run(run, model, card, data, split) if calibrate else read_calibration(run.folder)
+    evaluation = Evaluation(forward_of(model), strategy, flags.batch)
+    trust = calibrate_run(run, evaluation, card, data, split) if flags.calibrate else read_calibration(run.folder)
     trust = trust or calibration.UNCALIBRATED
     with _progress(console, samples) as progress:
-        scores = score_split(
-            model, card, data, split,
-            temperature=trust.temperature, strategy=strategy, batch=batch, progress=progress,
-        )  # fmt: skip
-    writers = rows_of(card, data, split, scores.sample_id, ["writer"])["writer"]
+        scores = evaluation.scores(card, data, split, trust.temperature, progress)
+    writers = writers_of(card, data, split, scores.sample_id)
     table = pa.table(
         [scores.sample_id, scores.label, scores.prediction, scores.probability, scores.rank], schema=EVALUATION_SCHEMA
     )
     with explained(f"write {output}"), replaced(output) as temporary:
         pq.write_table(table.replace_schema_metadata({"split": split, "class_digest": card.class_digest}), temporary)
-    print_evaluation(
-        console,
-        title=f"{run.folder} ({describe(run)}) on {data}, split {split}",
-        classes=run.classes,
-        label=scores.label,
-        prediction=scores.prediction,
-        rank=scores.rank,
-        loss=float(np.mean(scores.loss, dtype=np.float64)),
-        writers=np.array(writers.to_pylist(), object),
-        rows=rows,
-    )
+    title = f"{run.folder} ({run.network}) on {data}, split {split}"
+    print_evaluation(console, title, run.classes.characters, scores, writers, flags.rows)
     right = scores.rank == 1
     console.print()
     console.print(calibration.in_words(trust, scores.probability, scores.raw_probability, right))
-    if rows:
+    if flags.rows:
         print_table(
             console, "What predict --threshold refuses", *calibration.table_of(trust, scores.probability, right)
         )
@@ -131,27 +106,12 @@ def evaluate(
     console.print(f"a row for each sample: {output}; sample_id joins {data / 'manifest'}")
 
 
-def describe(run: Run) -> str:
-    return f"{run.config.get('arch', 'model')}, {len(run.classes):,} characters"
-
-
 def print_evaluation(
-    console: Console,
-    *,
-    title: str,
-    classes: ClassList,
-    label: np.ndarray,
-    prediction: np.ndarray,
-    rank: np.ndarray,
-    loss: float,
-    writers: np.ndarray,
-    rows: int,
+    console: Console, title: str, names: Sequence[str], scores: Scores, writers: np.ndarray, rows: int
 ) -> None:
-    """The tables; every array is [n]."""
-    names = classes.characters
-    by_character = metrics.tally(label, rank)
-    distinct_writers, writer_index = np.unique(writers.astype(str), return_inverse=True)
-    by_writer = metrics.tally(writer_index, rank)
+    """The tables; `names` are the characters in label order, `writers` is [n]."""
+    label, prediction, rank = scores.label, scores.prediction, scores.rank
+    by_character, by_writer = metrics.tally(label, rank), metrics.tally(writers, rank)
     accuracies = [entry.accuracy for entry in by_writer]
     console.print(title)
     n = len(label)
@@ -160,7 +120,7 @@ def print_evaluation(
         right = int(np.count_nonzero(rank <= top))
         figures.append((f"top-{top}", f"{right / n:.2%}  ({right:,} right, {n - right:,} wrong)"))
     figures.append(("by writer", f"{min(accuracies):.2%} to {max(accuracies):.2%}, median {np.median(accuracies):.2%}"))
-    figures.append(("loss", f"{loss:.4f}"))
+    figures.append(("loss", f"{np.mean(scores.loss, dtype=np.float64):.4f}"))
     for name, value in figures:
         console.print(f"  {name:<11}{value}")
     if not rows:
@@ -182,7 +142,7 @@ def print_evaluation(
     worst = metrics.worst_first(by_character)[:rows]
     lines = [[*row(names[entry.key], entry), read_as(entry.key)] for entry in worst]
     print_table(console, "Characters read worst", ["", *columns, "most often as"], lines)
-    lines = [row(str(distinct_writers[entry.key]), entry) for entry in metrics.worst_first(by_writer)[:rows]]
+    lines = [row(entry.key, entry) for entry in metrics.worst_first(by_writer)[:rows]]
     print_table(console, "Writers read worst", ["", *columns], lines)
     lines = [
         [f"{names[pair.first]} {names[pair.second]}"]

@@ -16,6 +16,9 @@ IMAGE = "image"
 LABEL = "label"
 SAMPLE_ID = "sample_id"
 
+FRAME_HEADER_BYTES = 12  # TFRecord: uint64 LE length of the Example, uint32 LE masked CRC-32C of the length
+FRAME_FOOTER_BYTES = 4  # uint32 LE masked CRC-32C of the Example
+
 ImageEncoding = Literal["raw", "png"]
 IMAGE_ENCODINGS: tuple[ImageEncoding, ...] = ("raw", "png")
 

@@ -6,6 +6,7 @@ The rank of the truth is 1 where the prediction is right, 2 where the truth came
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,8 @@ TOP = 5
 class Tally:
     """The samples that have one label, or one writer."""
 
-    key: int
+    key: Any
+    """The label, an int; or the writer."""
     samples: int
     right: int
     in_top: int
@@ -63,13 +65,13 @@ def accuracy(rank: np.ndarray, top: int = 1) -> float:
 
 
 def tally(keys: np.ndarray, rank: np.ndarray) -> list[Tally]:
-    """One entry for each distinct key of int [n], ascending."""
+    """One entry for each distinct key of int or str [n], ascending."""
     distinct, index = np.unique(keys, return_inverse=True)
     samples = np.bincount(index)
     right = np.bincount(index, weights=rank == 1)
     in_top = np.bincount(index, weights=rank <= TOP)
-    columns = zip(distinct, samples, right, in_top, strict=True)
-    return [Tally(int(key), int(n), int(r), int(t)) for key, n, r, t in columns]
+    columns = zip(distinct.tolist(), samples, right, in_top, strict=True)
+    return [Tally(key, int(n), int(r), int(t)) for key, n, r, t in columns]
 
 
 def worst_first(tallies: list[Tally]) -> list[Tally]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,8 +33,24 @@ class Run:
     preprocess: PreprocessConfig
 
     @property
+    def network(self) -> str:
+        return f"{self.config.get('arch', 'model')}, {len(self.classes):,} characters"
+
+    @property
     def image_size(self) -> int:
         return self.preprocess.image_size
+
+
+def read_config(path: Path, advice: str) -> dict[str, Any]:
+    """What a run's config.json says. Raises UserError, which ends with `advice`, where it isn't one."""
+    try:
+        config: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        found = config["format"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: expected the configuration of a training run, found {error!r}; {advice}") from error
+    if found != FORMAT:
+        raise UserError(f"{path}: expected format {FORMAT}, found {found!r}; {advice}")
+    return config
 
 
 def read_run(folder: Path) -> Run:
@@ -44,19 +61,14 @@ def read_run(folder: Path) -> Run:
     if not path.is_file():
         hint = "; this is a data set, name it with --data" if (folder / CARD).is_file() else ""
         raise UserError(f"{folder}: expected {CONFIG} of a training run, found none; name another folder{hint}")
+    config = read_config(path, "restore it, use the release that trained it, or train again")
     try:
-        config = json.loads(path.read_text("utf-8"))
-        found = config["format"]
-        if found != FORMAT:
-            raise UserError(
-                f"{path}: expected format {FORMAT}, found {found!r}; use the release that trained it, or train again"
-            )
         preprocess = PreprocessConfig(**config["preprocess"])
         digest, count = str(config["class_digest"]), int(config["num_classes"])
         size, channels = int(config["image_size"]), int(config["channels"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{path}: expected the configuration of a training run, found {error!r}; restore it, or train again"
+            f"{path}: expected what a run computes with, found {error!r}; restore it, or train again"
         ) from error
     if size != preprocess.image_size or channels != 1:
         raise UserError(f"{path}: its image size and its preprocessing contradict each other; train again")
@@ -69,15 +81,14 @@ def read_run(folder: Path) -> Run:
 
 
 def load_model(run: Run) -> Any:
-    """The run's Keras model, computing in float32: float32 [n, s, s, 1] in 0 … 1 to float32 logits [n, classes]."""
+    """The run's Keras model, of standard layers: float32 [n, s, s, 1] in 0 … 1 to float32 logits [n, classes]."""
     path = run.folder / MODEL
     if not path.is_file():
         raise UserError(
             f"{run.folder}: expected {MODEL}, found none; the training isn't finished, run its command again to go on"
         )
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     import keras
-
-    import model.network.vgg  # noqa: F401 - registers the layers that the model is made of
 
     try:
         loaded = keras.models.load_model(path, compile=False)
@@ -91,22 +102,7 @@ def load_model(run: Run) -> Any:
             f"{path}: expected shapes {expected[0]} to {expected[1]}, found {found[0]} to {found[1]}; "
             f"model and {CONFIG} are of two runs"
         )
-    return in_float32(loaded)
-
-
-def in_float32(model: Any) -> Any:
-    """`model`, or a copy with the same weights whose layers compute in float32 where they were trained in 16 bits."""
-    import keras
-
-    if all(layer.compute_dtype == "float32" for layer in model.layers):
-        return model
-
-    def rebuilt(layer: Any) -> Any:
-        return layer.__class__.from_config({**layer.get_config(), "dtype": "float32"})
-
-    copy = keras.models.clone_model(model, clone_function=rebuilt)
-    copy.set_weights(model.get_weights())
-    return copy
+    return loaded
 
 
 def check_data_set(run: Run, card: Card, folder: Path) -> None:

@@ -1,4 +1,8 @@
-"""A model's answer for every sample of a split: each counted once, whatever the batch and the number of replicas."""
+"""A model's answer for every sample of a split: each counted once, whatever the batch and the number of replicas.
+
+The one evaluation there is: the training loop, model.evaluate, the report and the calibration differ in the forward
+function that they give it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,9 @@ import tensorflow as tf
 
 from model.answers.calibration import CALIBRATION, FITTED_SAMPLES, Calibration, fit, write_calibration
 from model.answers.run import Run
-from model.data.batches import damaged, evaluation_batches
+from model.data.batches import Share, damaged, evaluation_batches
+from model.network.devices import own_part, place_of
+from model.network.vgg import normalize
 from schemas.dataset import Card
 from schemas.errors import UserError, explained
 
@@ -42,106 +48,136 @@ class Scores:
         return len(self.label)
 
 
-def score(model: Any, images: Any, labels: Any, temperature: float) -> tuple[Any, ...]:
-    """Scores' columns from `prediction` on, [B] each, of uint8 [B, s, s, 1] and int32 [B]."""
-    logits = model(tf.cast(images, tf.float32) / 255.0, training=False)
+def rank_of(logits: Any, labels: Any) -> Any:
+    """int32 [B]: how many labels come before the truth, and 1; of equal logits the smaller label comes first."""
+    truth = tf.gather(logits, labels, batch_dims=1)[:, None]
+    before = tf.range(tf.shape(logits)[1])[None, :] < labels[:, None]
+    return 1 + tf.reduce_sum(tf.cast((logits > truth) | ((logits == truth) & before), tf.int32), axis=1)
+
+
+def cross_entropy(logits: Any, labels: Any, smoothing: Any = 0.0) -> Any:
+    """float32 [B], without a one-hot matrix: smoothing, one number or [B], adds the mean over all classes."""
+    logits = tf.cast(logits, tf.float32)
+    log_sum = tf.reduce_logsumexp(logits, 1)
+    truth = log_sum - tf.gather(logits, labels, batch_dims=1)
+    if isinstance(smoothing, float) and not smoothing:
+        return truth
+    return (1 - smoothing) * truth + smoothing * (log_sum - tf.reduce_mean(logits, 1))
+
+
+def score(logits: Any, labels: Any, temperature: Any) -> tuple[Any, ...]:
+    """Scores' columns from `prediction` on, [B] each, of float32 [B, classes] and int32 [B]."""
     prediction = tf.argmax(logits, axis=1, output_type=tf.int32)
     raw_probability = tf.reduce_max(tf.nn.softmax(logits), axis=1)
     probability = tf.reduce_max(tf.nn.softmax(logits / temperature), axis=1)
-    truth = tf.gather(logits, labels, batch_dims=1)[:, None]
-    before = tf.range(tf.shape(logits)[1])[None, :] < labels[:, None]
-    ahead = (logits > truth) | ((logits == truth) & before)
-    rank = 1 + tf.reduce_sum(tf.cast(ahead, tf.int32), axis=1)
-    loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-    return prediction, probability, raw_probability, rank, loss
+    return prediction, probability, raw_probability, rank_of(logits, labels), cross_entropy(logits, labels)
 
 
-def score_split(
-    model: Any,
-    card: Card,
-    folder: Path,
-    split: str,
-    *,
-    temperature: float = 1.0,
-    strategy: Any = None,
-    batch: int | None = None,
-    progress: Callable[[int], None] = lambda _: None,
-) -> Scores:
-    """Every sample of `split`; `batch` is of all replicas together. Raises DatasetError, or UserError.
+def forward_of(model: Any) -> Callable[[Any], Any]:
+    """What Evaluation takes, of a Keras model."""
+    return lambda images: model(normalize(images), training=False)
 
-    `progress` is told the number of samples done after each batch.
+
+def share_of(strategy: Any) -> Share:
+    """What this process feeds: the replicas of its own."""
+    place, replicas = place_of(strategy), strategy.num_replicas_in_sync
+    local = replicas // place.workers
+    return Share(replicas, place.worker * local, local)
+
+
+class Evaluation:
+    """Reads splits with a forward function, uint8 [B, s, s, 1] to float32 logits [B, classes], on every replica.
+
+    `batch` is of all replicas together. Of several workers each sees its own share of a split, and what is asked of one
+    has to be asked of all. Raises UserError for a batch that the replicas don't divide, with `flag` as its name.
     """
-    strategy = strategy or tf.distribute.get_strategy()
-    replicas = strategy.num_replicas_in_sync
-    batch = DEFAULT_REPLICA_BATCH * replicas if batch is None else batch
-    if batch < 1 or batch % replicas:
-        raise UserError(f"--batch {batch}: expected a multiple of the {replicas} replicas, 1 or more")
-    replica_batch = batch // replicas
 
-    def on_replica(images: Any, labels: Any) -> tuple[Any, ...]:
-        return score(model, images, labels, temperature)
+    def __init__(
+        self, forward: Callable[[Any], Any], strategy: Any = None, batch: int | None = None, *, flag: str = "--batch"
+    ) -> None:
+        self._strategy = strategy = strategy or tf.distribute.get_strategy()
+        self._share = share = share_of(strategy)
+        self._batch = DEFAULT_REPLICA_BATCH * share.replicas if batch is None else batch
+        self._flag = flag
+        if self._batch < 1 or self._batch % share.replicas:
+            raise UserError(f"{flag} {batch}: expected a multiple of the {share.replicas} replicas, 1 or more")
 
-    on_replicas = tf.function(lambda images, labels: strategy.run(on_replica, args=(images, labels)))
+        def logits_of(parts: Any) -> tuple[Any, ...]:
+            images, *_ = own_part(parts)
+            return (forward(images),)
 
-    def dealt(values: Any) -> Any:
-        def part(context: Any) -> Any:
-            start = context.replica_id_in_sync_group * replica_batch
-            return values[start : start + replica_batch]
+        def scores_of(parts: Any, temperature: Any) -> tuple[Any, ...]:
+            images, labels, *_ = own_part(parts)
+            return score(forward(images), labels, temperature)
 
-        return strategy.experimental_distribute_values_from_function(part)
+        self._logits = tf.function(lambda *arguments: strategy.run(logits_of, arguments))
+        self._scores = tf.function(lambda *arguments: strategy.run(scores_of, arguments))
 
-    records = sum(shard.records for shard in card.split(split).shards)
-    parts: list[tuple[np.ndarray, ...]] = []
-    done = 0
-    try:
-        # Every batch has the same shape, the last one padded: no replica ever goes without.
-        for images, labels, mask, sample_ids in evaluation_batches(card, folder, split, batch):
-            found = on_replicas(dealt(images), dealt(labels))
-            kept = mask.numpy()
-            columns = [
-                np.concatenate([p.numpy() for p in strategy.experimental_local_results(column)]) for column in found
-            ]
-            parts.append(tuple(column[kept] for column in (sample_ids.numpy(), labels.numpy(), *columns)))
-            done += int(kept.sum())
-            progress(done)
-    except tf.errors.ResourceExhaustedError as error:
-        raise UserError(f"--batch {batch}: the device's memory doesn't hold it; choose a smaller one") from error
-    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
-        raise damaged(folder, split, done) from error
-    if done != records:
-        raise damaged(folder, split, done)
-    sample_id, *columns = (np.concatenate(column) for column in zip(*parts, strict=True))
-    names = np.array([name.decode() for name in sample_id], object)
-    scores = Scores(names, *columns)
-    if not np.isfinite(scores.loss).all():
-        raise UserError("the model's answers aren't finite numbers; its training has diverged, train again")
-    return scores
+    def scores(
+        self,
+        card: Card,
+        folder: Path,
+        split: str,
+        temperature: float = 1.0,
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> Scores:
+        """Every sample of this worker's share of `split`. Raises DatasetError, or UserError.
+
+        `progress` is told the number of samples done after each batch.
+        """
+        divisor = tf.constant(temperature, tf.float32)
+        columns = self._columns(lambda parts: self._scores(parts, divisor), card, folder, split, progress=progress)
+        scores = Scores(np.array([name.decode() for name in columns[0]], object), *columns[1:])
+        if not np.isfinite(scores.loss).all():
+            raise UserError("the model's answers aren't finite numbers; its training has diverged, train again")
+        return scores
+
+    def logits(self, card: Card, folder: Path, split: str, most: int) -> tuple[np.ndarray, np.ndarray]:
+        """float32 [n, classes] and int32 [n] of a split's first samples, about `most` of them. Raises UserError.
+
+        A split's order is that of a hash, so its first samples are a fair choice.
+        """
+        _, labels, logits = self._columns(self._logits, card, folder, split, most=most)
+        return logits[:most], labels[:most]
+
+    def _columns(
+        self,
+        function: Callable[[Any], Any],
+        card: Card,
+        folder: Path,
+        split: str,
+        *,
+        most: int | None = None,
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> list[np.ndarray]:
+        """[n, …] each: sample_id (bytes), label, and what `function` says of the parts of a step, without padding."""
+        found: list[list[np.ndarray]] = []
+        done = 0
+        try:
+            for parts in evaluation_batches(card, folder, split, self._batch // self._share.replicas, self._share):
+                local = [self._strategy.experimental_local_results(column) for column in function(parts)]
+                for (_, labels, mask, sample_ids), *own in zip(parts, *local, strict=True):
+                    kept = mask.numpy()
+                    found.append([column.numpy()[kept] for column in (sample_ids, labels, *own)])
+                    done += len(found[-1][0])
+                progress(done)
+                if most is not None and done >= most:
+                    break
+        except tf.errors.ResourceExhaustedError as error:
+            raise UserError(
+                f"{self._flag} {self._batch:,}: the device's memory doesn't hold it; choose a smaller one"
+            ) from error
+        except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+            raise damaged(folder, split, done) from error
+        whole = most is None and self._share.local_replicas == self._share.replicas
+        if whole and done != sum(shard.records for shard in card.split(split).shards):
+            raise damaged(folder, split, done)
+        return [np.concatenate(column) for column in zip(*found, strict=True)]
 
 
-def logits_of_split(model: Any, card: Card, folder: Path, split: str, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """float32 [n, classes] and int32 [n] of a split's first samples, `most` of them. Raises UserError.
-
-    A split's order is that of a hash, so its first samples are a fair choice.
-    """
-    answer = tf.function(lambda images: model(tf.cast(images, tf.float32) / 255.0, training=False))
-    parts: list[tuple[np.ndarray, np.ndarray]] = []
-    done = 0
-    try:
-        for images, labels, mask, _ in evaluation_batches(card, folder, split, DEFAULT_REPLICA_BATCH):
-            kept = mask.numpy()
-            parts.append((answer(images).numpy()[kept], labels.numpy()[kept]))
-            done += int(kept.sum())
-            if done >= most:
-                break
-    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
-        raise damaged(folder, split, done) from error
-    logits, labels = (np.concatenate(column)[:most] for column in zip(*parts, strict=True))
-    return logits, labels
-
-
-def calibrate_run(run: Run, model: Any, card: Card, data: Path, split: str) -> Calibration:
+def calibrate_run(run: Run, evaluation: Evaluation, card: Card, data: Path, split: str) -> Calibration:
     """Fits temperature and threshold to a split; writes them to the run's folder. Raises UserError, DatasetError."""
-    found = fit(*logits_of_split(model, card, data, split, FITTED_SAMPLES), split)
+    found = fit(*evaluation.logits(card, data, split, FITTED_SAMPLES), split)
     with explained(f"write {run.folder / CALIBRATION}"):
         write_calibration(run.folder, found)
     return found

@@ -7,16 +7,17 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from model.network.devices import setup_tensorflow
-from model.train.options import ARCHITECTURES, DENSE_WIDTH, PRECISIONS, TrainConfig
+from model.train.options import ARCHITECTURES, AUGMENTS, DENSE_WIDTH, PRECISIONS, TrainConfig, default_dense_width
 from schemas.command import EXIT_USER_ERROR, Parser, at_least, make_console, print_table, run_command
 from schemas.errors import UserError, explained
-from schemas.machine import replaced
+from schemas.machine import replace_text
 
 COMMAND = "model.benchmark"
 STAGES = ("input", "forward", "forward_backward", "step", "loop")
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=["auto"], help="one or several")
     parser.add_argument("--xla", choices=_XLA, default="both")
     parser.add_argument("--replicas", type=int, nargs="+", default=[1], metavar="N", help="one or several (default: 1)")
-    parser.add_argument("--augment", default="light", choices=("none", "light", "full"))
+    parser.add_argument("--augment", default="light", choices=AUGMENTS)
     parser.add_argument("--input", default="memory", choices=("memory", "stream"), help="of the whole loop")
     parser.add_argument("--seconds", type=float, default=5.0, metavar="S", help="for each figure, without compilation")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         at_least(1, "--replica_batch", flags.replica_batch)
         if not 0 < flags.seconds < float("inf"):
             raise UserError(f"--seconds {flags.seconds}: expected more than 0")
-        dense_width = flags.dense_width or max(1, round(DENSE_WIDTH * flags.width))
+        dense_width = flags.dense_width or default_dense_width(flags.width)
         shared = {
             "data": str(flags.data), "model_dir": "", "split": flags.split, "arch": flags.arch, "width": flags.width,
             "dense_width": dense_width, "augment": flags.augment, "input": flags.input, "schedule": "constant",
@@ -97,8 +98,8 @@ def benchmark(jobs: Sequence[dict[str, Any]], console: Console, output: Path | N
         for line in _loop_beside_step(rows):
             console.print(line)
     if output is not None:
-        with explained(f"write {output}"), replaced(output) as temporary:
-            temporary.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n", "utf-8")
+        with explained(f"write {output}"):
+            replace_text(output, json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
         console.print(f"{output}")
     return status
 
@@ -124,7 +125,7 @@ def child() -> None:
     """The process of one job: the job and the file for its result are its arguments."""
     job, result = json.loads(sys.argv[1]), Path(sys.argv[2])
 
-    def body() -> int:
+    try:
         setup_tensorflow()
         from model.benchmark.timing import machine, time_input, time_training
 
@@ -133,17 +134,10 @@ def child() -> None:
             rows = time_input(config, job["seconds"])
         else:
             rows = time_training(config, job["stages"], job["seconds"])
-        result.write_text(json.dumps({"machine": machine(), "rows": rows}), "utf-8")
-        return 0
-
-    try:
-        status = body()
+        result.write_text(json.dumps({"machine": machine(), "rows": [asdict(row) for row in rows]}), "utf-8")
     except Exception as error:
-        from schemas.dataset import DatasetError
-
         print(" ".join(str(error).split())[:400] or type(error).__name__, file=sys.stderr)
-        status = EXIT_USER_ERROR if isinstance(error, UserError | DatasetError) else 1
-    sys.exit(status)
+        sys.exit(EXIT_USER_ERROR if isinstance(error, UserError) else 1)
 
 
 def _job(stages: list[str], seconds: float, config: dict[str, Any]) -> dict[str, Any]:

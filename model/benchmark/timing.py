@@ -11,7 +11,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from model.answers.run import METRICS
+from model.answers.scoring import share_of
 from model.benchmark.flops import forward_flops, peak_tflops, training_flops
 from model.data.batches import InputMode, TrainingSource, training_source
 from model.data.examples import open_dataset
@@ -28,16 +29,14 @@ from model.train.checkpoint import Checkpoints, Progress
 from model.train.loop import Loop, Task
 from model.train.options import TrainConfig
 from model.train.progress import Report
-from model.train.state import TrainState, build_step_model, non_trainable_values, own_copies
+from model.train.state import TrainState, build_step_model, own_copies
 from model.train.step import (
-    compiled,
+    make_forward,
     make_forward_backward,
     make_step,
-    normalize,
     policy_of,
     resolve_precision,
     step_seed,
-    tensors,
 )
 from schemas.machine import available_cores
 
@@ -63,7 +62,7 @@ class Timing:
     """0 to 1, of all devices in use; None where their peak isn't known."""
 
 
-def time_input(config: TrainConfig, seconds: float) -> list[dict[str, Any]]:
+def time_input(config: TrainConfig, seconds: float) -> list[Timing]:
     """Batches from the data set and nothing else: from memory, and streamed."""
     card, _ = open_dataset(config.data)
     rows = []
@@ -72,49 +71,44 @@ def time_input(config: TrainConfig, seconds: float) -> list[dict[str, Any]]:
             card, config.data, config.split, mode=mode, global_batch=config.global_batch, seed=config.seed
         )
         batches = iter(source.batches(0, _MANY_STEPS))
-        per_step = median_seconds(partial(next, batches), lambda batch: batch[1].numpy(), seconds)
+        per_step = median_seconds(partial(next, batches), lambda parts: parts[0][1].numpy(), seconds)
         images = config.global_batch / per_step
         rows.append(Timing(f"input, {mode}", "uint8", None, 1, config.global_batch, 1e3 * per_step, images, None))
-    return [asdict(row) for row in rows]
+    return rows
 
 
-def time_training(config: TrainConfig, stages: list[str], seconds: float) -> list[dict[str, Any]]:
+def time_training(config: TrainConfig, stages: list[str], seconds: float) -> list[Timing]:
     """The stages of one configuration, a row each."""
     strategy = make_strategy(config.replicas)
     replicas = strategy.num_replicas_in_sync
     card, _ = open_dataset(config.data)
+    mode: Any = config.input
     source = training_source(
-        card, config.data, config.split, mode=_mode(config), global_batch=config.global_batch, seed=config.seed
+        card, config.data, config.split, mode=mode, global_batch=config.global_batch, seed=config.seed
     )
     precision = resolve_precision(config.precision)
     model = build_step_model(config, card.image_size, card.class_count, policy_of(precision))
     state = TrainState(model, strategy, config, loss_scaling=precision == "float16")
-    batch = next(iter(source.batches(0, 1)))
+    parts = next(iter(source.batches(0, 1, share_of(strategy))))
     peak = _peak_of_devices(precision, replicas)
 
-    def row(stage: str, per_step: float) -> dict[str, Any]:
+    def row(stage: str, per_step: float) -> Timing:
         images = config.global_batch / per_step
         flops = forward_flops(model) if stage == "forward" else training_flops(model)
         share = None if peak is None else images * flops / (peak * 1e12)
-        return asdict(
-            Timing(stage, precision, config.xla, replicas, config.global_batch, 1e3 * per_step, images, share)
-        )
+        return Timing(stage, precision, config.xla, replicas, config.global_batch, 1e3 * per_step, images, share)
 
-    rows: list[dict[str, Any]] = []
+    rows: list[Timing] = []
     for stage in stages:
         if stage == "loop":
-            step_seconds = rows[-1]["ms_per_step"] / 1e3 if rows else 1.0
+            step_seconds = rows[-1].ms_per_step / 1e3 if rows else 1.0
             rows.append(row(stage, _loop_seconds(config, card, source, strategy, model, state, step_seconds, seconds)))
         elif stage == "step":
-            rows.append(row(stage, _step_seconds(config, batch, strategy, model, state, seconds)))
+            rows.append(row(stage, _step_seconds(config, parts, strategy, model, state, seconds)))
         else:
             run = _forward(config, model, state) if stage == "forward" else _backward(config, model, state, replicas)
-            rows.append(row(stage, _replica_seconds(run, batch, strategy, seconds)))
+            rows.append(row(stage, _replica_seconds(run, parts, strategy, seconds)))
     return rows
-
-
-def _mode(config: TrainConfig) -> InputMode:
-    return "stream" if config.input == "stream" else "memory"
 
 
 def machine() -> dict[str, Any]:
@@ -145,27 +139,26 @@ def median_seconds(call: Callable[[], Any], wait: Callable[[Any], Any], seconds:
     return statistics.median(rounds)
 
 
-def _replica_seconds(run: Callable[..., Any], batch: Any, strategy: Any, seconds: float) -> float:
+def _replica_seconds(run: Callable[..., Any], parts: Any, strategy: Any, seconds: float) -> float:
     """`run` on a part of the batch that already lies on each replica."""
-    parts = _dealt(batch, strategy)
-
+    dealt = [
+        strategy.experimental_distribute_values_from_function(
+            lambda context, place=place: parts[context.replica_id_in_sync_group][place]
+        )
+        for place in (0, 1)
+    ]
     on_replicas = tf.function(lambda images, labels: strategy.run(run, args=(images, labels)))
 
     def wait(result: Any) -> None:
         for value in strategy.experimental_local_results(result):
             value.numpy()
 
-    return median_seconds(lambda: on_replicas(*parts), wait, seconds)
+    return median_seconds(lambda: on_replicas(*dealt), wait, seconds)
 
 
 def _forward(config: TrainConfig, model: Any, state: TrainState) -> Callable[..., Any]:
-    def forward(weights: list[Any], statistics: list[Any], images: Any) -> Any:
-        values = non_trainable_values(model, tensors(statistics), None)
-        logits, _ = model.stateless_call(tensors(weights), values, normalize(images), training=False)
-        return tf.reduce_sum(logits)
-
-    run = compiled(forward, config.xla)
-    return lambda images, _: run(own_copies(state.weights), own_copies(state.statistics), images)
+    forward = make_forward(model, state, config)
+    return lambda images, _: tf.reduce_sum(forward(images))
 
 
 def _backward(config: TrainConfig, model: Any, state: TrainState, replicas: int) -> Callable[..., Any]:
@@ -182,12 +175,10 @@ def _backward(config: TrainConfig, model: Any, state: TrainState, replicas: int)
 
 
 def _step_seconds(
-    config: TrainConfig, batch: Any, strategy: Any, model: Any, state: TrainState, seconds: float
+    config: TrainConfig, parts: Any, strategy: Any, model: Any, state: TrainState, seconds: float
 ) -> float:
     """The bare step: forward, backward, sum over the replicas, update; the same batch again and again."""
-    images, labels = (value.numpy() for value in batch)
-    size = config.global_batch // strategy.num_replicas_in_sync
-    constant = tf.data.Dataset.from_tensors((images[:size], labels[:size])).repeat()
+    constant = tf.data.Dataset.from_tensors(parts[:1]).repeat()
     batches = iter(strategy.distribute_datasets_from_function(lambda _: constant))
     steps = make_step(model, state, config, strategy, 1 << 20)
     count = 1
@@ -226,17 +217,6 @@ def _loop_seconds(
         lines = [json.loads(line) for line in (folder / METRICS).read_text("utf-8").splitlines()]
     paces = [line["images_per_second"] for line in lines if line["kind"] == "train"]
     return config.global_batch / statistics.median(paces[1:])
-
-
-def _dealt(batch: Any, strategy: Any) -> tuple[Any, ...]:
-    size = int(batch[0].shape[0]) // strategy.num_replicas_in_sync
-
-    def part(values: Any) -> Any:
-        return strategy.experimental_distribute_values_from_function(
-            lambda context: values[context.replica_id_in_sync_group * size :][:size]
-        )
-
-    return tuple(part(values) for values in batch)
 
 
 def _peak_of_devices(precision: str, replicas: int) -> float | None:

@@ -1,14 +1,16 @@
-"""From the card to batches: `(uint8 [B, size, size, 1], int32 [B])`.
+"""From the card to batches: for each step a tuple with one part, (uint8 [B, s, s, 1], int32 [B]), per local replica.
 
 Two sources behind one interface: the whole split as uint8 in host memory, or its shards, streamed. The batches of both
-are a pure function of (seed, epoch, step): a run resumes in mid-epoch by starting at a number.
+are a pure function of (seed, epoch, step): a run resumes in mid-epoch by starting at a number. A part is made once, for
+its replica, which takes it by its number: nothing is cut up or put together on the way.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import psutil
@@ -35,21 +37,29 @@ class Share:
     first_replica: int = 0
     local_replicas: int = 1
 
+    @property
+    def local(self) -> range:
+        """The numbers of the replicas of this process."""
+        return range(self.first_replica, self.first_replica + self.local_replicas)
 
-class TrainingSource(Protocol):
+
+class TrainingSource(ABC):
     """A split to train on. Sample order depends on the seed and the epoch alone; the remainder is dropped."""
 
-    mode: InputMode
-    records: int
-    global_batch: int
-    steps_per_epoch: int
+    mode: ClassVar[InputMode]
 
+    def __init__(self, records: int, global_batch: int, seed: int) -> None:
+        self.records = records
+        self.global_batch = global_batch
+        self.steps_per_epoch = records // global_batch
+        self._seed = seed
+
+    @abstractmethod
     def batches(self, first_step: int, last_step: int, share: Share = ...) -> Any:
-        """tf.data.Dataset of replica batches, `share.local_replicas` a step, from `first_step` up to `last_step`.
+        """tf.data.Dataset with a tuple of `share.local_replicas` parts a step, from `first_step` up to `last_step`.
 
         Replica r of step k gets rows r * B / R … of global batch k, however many replicas there are.
         """
-        ...
 
 
 def training_source(
@@ -81,17 +91,14 @@ def training_source(
     return StreamSource(card, paths, records, global_batch, seed)
 
 
-class MemorySource:
+class MemorySource(TrainingSource):
     """The whole split in host memory; every epoch is a permutation that is computed, not stored."""
 
-    mode: InputMode = "memory"
+    mode = "memory"
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, global_batch: int, seed: int) -> None:
         """`images` as load_split returns them: TensorFlow reads them where they lie."""
-        self.records = len(images)
-        self.global_batch = global_batch
-        self.steps_per_epoch = self.records // global_batch
-        self._seed = seed
+        super().__init__(len(images), global_batch, seed)
         with tf.device("CPU:0"):
             # DLPack shares the array's memory; tf.constant would hold the data set twice.
             self._images = tf.experimental.dlpack.from_dlpack(images.__dlpack__())
@@ -100,59 +107,54 @@ class MemorySource:
     def batches(self, first_step: int, last_step: int, share: Share = Share()) -> Any:
         replica_batch = self.global_batch // share.replicas
 
-        def gather(number: Any) -> tuple[Any, Any]:
-            step, replica = number // share.local_replicas, number % share.local_replicas + share.first_replica
-            epoch, step = step // self.steps_per_epoch, step % self.steps_per_epoch
-            positions = step * self.global_batch + replica * replica_batch + tf.range(replica_batch, dtype=tf.int64)
+        def gather(number: Any) -> tuple[tuple[Any, Any], ...]:
+            epoch, step = number // self.steps_per_epoch, number % self.steps_per_epoch
             seed = tf.stack([tf.constant(self._seed, tf.int64), epoch])
+            return tuple(part(seed, step * self.global_batch + replica * replica_batch) for replica in share.local)
+
+        def part(seed: Any, first: Any) -> tuple[Any, Any]:
+            positions = first + tf.range(replica_batch, dtype=tf.int64)
             index = tf.random.experimental.index_shuffle(positions, seed, tf.constant(self.records - 1, tf.int64))
             index = tf.ensure_shape(index, [replica_batch])
             return tf.gather(self._images, index), tf.gather(self._labels, index)
 
-        numbers = tf.data.Dataset.range(first_step * share.local_replicas, last_step * share.local_replicas)
         plain = tf.autograph.experimental.do_not_convert(gather)  # looking for what to convert takes 0.1 s
-        batches = numbers.map(plain, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        steps = tf.data.Dataset.range(first_step, last_step)
+        batches = steps.map(plain, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         options = _options()
         # Rewriting so short a pipeline gains nothing, and would copy the images: as much memory again, for a while.
         options.experimental_optimization.apply_default_optimizations = False
         return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
-class StreamSource:
+class StreamSource(TrainingSource):
     """The shards in an order of the epoch's own, several at once, through a shuffle buffer."""
 
-    mode: InputMode = "stream"
+    mode = "stream"
 
     def __init__(self, card: Card, paths: list[str], records: int, global_batch: int, seed: int) -> None:
-        self.records = records
-        self.global_batch = global_batch
-        self.steps_per_epoch = records // global_batch
+        super().__init__(records, global_batch, seed)
         self._card = card
         self._paths = paths
-        self._seed = seed
 
     def batches(self, first_step: int, last_step: int, share: Share = Share()) -> Any:
-        replica_batch = self.global_batch // share.replicas
         first_epoch, first_in_epoch = divmod(first_step, self.steps_per_epoch)
         last_epoch = -(-last_step // self.steps_per_epoch)
 
         def of_epoch(epoch: Any) -> Any:
             skipped = tf.where(epoch == first_epoch, first_in_epoch * self.global_batch, 0)
             # Skipping before the parsing: it costs the reading of the records, nothing more.
-            used = self._serialized(epoch).take(self.steps_per_epoch * self.global_batch)
-            return used.skip(tf.cast(skipped, tf.int64)).batch(replica_batch, drop_remainder=True)
+            used = self._serialized(epoch).skip(tf.cast(skipped, tf.int64))
+            return used.batch(self.global_batch, drop_remainder=True)
 
-        # string [replica_batch]
-        batches = tf.data.Dataset.range(first_epoch, last_epoch).flat_map(of_epoch)
-        batches = batches.take((last_step - first_step) * share.replicas)
-        if share.local_replicas != share.replicas:
-            end = share.first_replica + share.local_replicas
-            batches = batches.enumerate().filter(
-                lambda number, _: (number % share.replicas >= share.first_replica) & (number % share.replicas < end)
-            )
-            batches = batches.map(lambda _, batch: batch)
-        # Parsing whole batches is ten times faster than parsing records.
-        parsed = batches.map(self._parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        def parse(serialized: Any) -> tuple[tuple[Any, Any], ...]:
+            # Parsing whole batches is ten times faster than parsing records.
+            parts = tf.split(serialized, share.replicas)[share.local.start : share.local.stop]
+            return tuple(self._parse(part) for part in parts)
+
+        # string [global_batch]
+        batches = tf.data.Dataset.range(first_epoch, last_epoch).flat_map(of_epoch).take(last_step - first_step)
+        parsed = batches.map(parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         return parsed.prefetch(tf.data.AUTOTUNE).with_options(_options())
 
     def _serialized(self, epoch: Any) -> Any:
@@ -180,38 +182,35 @@ class StreamSource:
         return tf.ensure_shape(images, [serialized.shape[0], *images.shape[1:]]), labels
 
 
-def evaluation_batches(card: Card, folder: str | Path, split: str, batch: int, *, multiple: int = 1) -> Any:
-    """tf.data.Dataset of (uint8 [B, s, s, 1], int32 [B], bool mask [B], sample_id string [B]), in shard order.
+def evaluation_batches(card: Card, folder: str | Path, split: str, replica_batch: int, share: Share = Share()) -> Any:
+    """tf.data.Dataset of every sample once, in shard order, a tuple with a part for each local replica a step.
 
-    The last batch is padded, the mask is False there; with `multiple`, whole padded batches make the number of
-    batches divisible by it, so that no replica goes without. Raises DatasetError.
+    A part is (uint8 [B, s, s, 1], int32 [B], bool mask [B], sample_id string [B]). The last ones are padded, the mask
+    is False there, so that every part has the same shape and no replica goes without. Raises DatasetError.
     """
     paths = check_split(card, folder, split)
-    records = sum(shard.records for shard in card.split(split).shards)
 
-    def pad(serialized: Any) -> tuple[Any, Any, Any, Any]:
+    def part(serialized: Any) -> tuple[Any, Any, Any, Any]:
         images, labels, sample_ids = parse_examples(serialized, card)
-        missing = batch - tf.shape(labels)[0]
+        missing = replica_batch - tf.shape(labels)[0]
         mask = tf.pad(tf.ones_like(labels, tf.bool), [[0, missing]])
         images = tf.pad(images, [[0, missing], [0, 0], [0, 0], [0, 0]])
         labels = tf.pad(labels, [[0, missing]])
         sample_ids = tf.concat([sample_ids, tf.fill([missing], "")], 0)
         return (
-            tf.ensure_shape(images, [batch, card.image_size, card.image_size, 1]),
-            tf.ensure_shape(labels, [batch]),
-            tf.ensure_shape(mask, [batch]),
-            tf.ensure_shape(sample_ids, [batch]),
+            tf.ensure_shape(images, [replica_batch, card.image_size, card.image_size, 1]),
+            tf.ensure_shape(labels, [replica_batch]),
+            tf.ensure_shape(mask, [replica_batch]),
+            tf.ensure_shape(sample_ids, [replica_batch]),
         )
 
-    serialized = tf.data.TFRecordDataset(paths, buffer_size=READ_BYTES)
-    batches = serialized.batch(batch).map(pad, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    empty = -(-records // batch) % -multiple
-    if empty:
-        size = card.image_size
-        blank = (tf.zeros([batch, size, size, 1], tf.uint8), tf.zeros([batch], tf.int32))
-        nothing = (*blank, tf.zeros([batch], tf.bool), tf.fill([batch], ""))
-        batches = batches.concatenate(tf.data.Dataset.from_tensors(nothing).repeat(-empty))
-    return batches.prefetch(tf.data.AUTOTUNE).with_options(_options())
+    def parts(serialized: Any) -> tuple[tuple[Any, Any, Any, Any], ...]:
+        starts = [replica * replica_batch for replica in share.local]
+        return tuple(part(serialized[start : start + replica_batch]) for start in starts)
+
+    batches = tf.data.TFRecordDataset(paths, buffer_size=READ_BYTES).batch(replica_batch * share.replicas)
+    parsed = batches.map(parts, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return parsed.prefetch(tf.data.AUTOTUNE).with_options(_options())
 
 
 def free_memory_bytes() -> int:

@@ -16,10 +16,9 @@ import google_crc32c
 import numpy as np
 
 from schemas.dataset import Card, DatasetError
-from schemas.example import IMAGE, LABEL
+from schemas.example import FRAME_FOOTER_BYTES, FRAME_HEADER_BYTES, IMAGE, LABEL
 
 _LENGTH = Struct("<Q")
-_HEADER_BYTES, _FOOTER_BYTES = 12, 4  # uint64 length and its masked CRC-32C; the Example's masked CRC-32C
 _LENGTH_BYTES = 8
 _COPIED_RECORDS = 256  # copied at once: what is copied twice stays in the processor's cache
 _MOST_VARINT_BYTES = 5
@@ -56,46 +55,62 @@ class FrameReader:
 
     def read(self, stretch: Stretch, images: np.ndarray, labels: np.ndarray) -> None:
         """Fills uint8 [records, size, size, 1] and int32 [records]. Raises DatasetError for a damaged shard."""
-        try:
-            with open(stretch.path, "rb") as file:
-                data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except (OSError, ValueError) as error:
-            raise _damaged(stretch.path, f"can't be read ({error})") from error
+        data = _mapped(stretch.path)
         starts = self._starts.get(stretch.path)
         if starts is None:
             starts = self._starts[stretch.path] = _frame_starts(data, stretch)
         starts = starts[stretch.first : stretch.first + stretch.records + 1]
-        octets = np.frombuffer(data, np.uint8)
-        _check_frames(data, octets, starts, stretch)
-        try:
-            image_at, image_bytes, found = _fields(octets, starts[:-1] + _HEADER_BYTES)
-        except (IndexError, ValueError) as error:
-            raise _damaged(stretch.path, "holds records that aren't Examples of this format") from error
-        labels[:] = found
-        (self._decode_png if self._png else self._copy_raw)(octets, image_at, image_bytes, images, stretch)
+        labels[:] = self._read(stretch.path, data, starts[:-1], starts[1:], stretch.first, images)
 
-    def _copy_raw(
-        self, octets: np.ndarray, at: np.ndarray, length: np.ndarray, images: np.ndarray, stretch: Stretch
-    ) -> None:
+    def image(self, path: Path, index: int, offset: int, size_bytes: int) -> np.ndarray:
+        """uint8 [size, size] of record `index` of a shard, whose frame lies there. Raises DatasetError."""
+        image = np.empty((1, self._size, self._size, 1), np.uint8)
+        data = _mapped(path)
+        if offset + size_bytes > len(data):
+            raise _damaged(path, f"record {index:,} at byte {offset:,} ends beyond the file")
+        self._read(path, data, np.array([offset]), np.array([offset + size_bytes]), index, image)
+        return image[0, :, :, 0]
+
+    def _read(
+        self, path: Path, data: mmap.mmap, begins: np.ndarray, ends: np.ndarray, first: int, images: np.ndarray
+    ) -> np.ndarray:
+        """Fills `images` from the frames, the first of which is record `first`; returns their labels."""
+        octets = np.frombuffer(data, np.uint8)
+        _check_frames(path, data, octets, begins, ends, first)
+        try:
+            image_at, image_bytes, labels = _fields(octets, begins + FRAME_HEADER_BYTES)
+        except (IndexError, ValueError) as error:
+            raise _damaged(path, "holds records that aren't Examples of this format") from error
+        fits = (self._decode_png if self._png else self._copy_raw)(octets, image_at, image_bytes, images)
+        if not fits:
+            raise _damaged(path, f"holds images that aren't the card's {self._size} × {self._size} pixels")
+        return labels
+
+    def _copy_raw(self, octets: np.ndarray, at: np.ndarray, length: np.ndarray, images: np.ndarray) -> bool:
         pixels = self._size**2
         if (length != pixels).any():
-            self._wrong_size(stretch)
+            return False
         rows = np.lib.stride_tricks.sliding_window_view(octets, pixels)
         flat = images.reshape(len(images), pixels)
         for begin in range(0, len(at), _COPIED_RECORDS):
             flat[begin : begin + _COPIED_RECORDS] = rows[at[begin : begin + _COPIED_RECORDS]]
+        return True
 
-    def _decode_png(
-        self, octets: np.ndarray, at: np.ndarray, length: np.ndarray, images: np.ndarray, stretch: Stretch
-    ) -> None:
+    def _decode_png(self, octets: np.ndarray, at: np.ndarray, length: np.ndarray, images: np.ndarray) -> bool:
         for image, begin, end in zip(images, at.tolist(), (at + length).tolist(), strict=True):
             decoded = cv2.imdecode(octets[begin:end], cv2.IMREAD_GRAYSCALE)
             if decoded is None or decoded.shape != (self._size, self._size):
-                self._wrong_size(stretch)
+                return False
             image[:, :, 0] = decoded
+        return True
 
-    def _wrong_size(self, stretch: Stretch) -> None:
-        raise _damaged(stretch.path, f"holds images that aren't the card's {self._size} × {self._size} pixels")
+
+def _mapped(path: Path) -> mmap.mmap:
+    try:
+        with open(path, "rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:
+        raise _damaged(path, f"can't be read ({error})") from error
 
 
 def _frame_starts(data: mmap.mmap, stretch: Stretch) -> np.ndarray:
@@ -103,7 +118,7 @@ def _frame_starts(data: mmap.mmap, stretch: Stretch) -> np.ndarray:
     starts, offset, end, unpack = [0], 0, len(data), _LENGTH.unpack_from
     try:
         for _ in range(stretch.shard_records):
-            offset += _HEADER_BYTES + unpack(data, offset)[0] + _FOOTER_BYTES
+            offset += FRAME_HEADER_BYTES + unpack(data, offset)[0] + FRAME_FOOTER_BYTES
             starts.append(offset)
             if offset >= end:
                 break
@@ -115,20 +130,21 @@ def _frame_starts(data: mmap.mmap, stretch: Stretch) -> np.ndarray:
     return np.array(starts, np.int64)
 
 
-def _check_frames(data: mmap.mmap, octets: np.ndarray, starts: np.ndarray, stretch: Stretch) -> None:
+def _check_frames(
+    path: Path, data: mmap.mmap, octets: np.ndarray, begins: np.ndarray, ends: np.ndarray, first: int
+) -> None:
     """Compares the checksums of lengths and Examples. Raises DatasetError for the first frame that differs."""
-    begins, ends = starts[:-1], starts[1:]
-    lengths, which = np.unique(ends - begins - _HEADER_BYTES - _FOOTER_BYTES, return_inverse=True)
+    lengths, which = np.unique(ends - begins - FRAME_HEADER_BYTES - FRAME_FOOTER_BYTES, return_inverse=True)
     crc = google_crc32c.value
     of_lengths = np.array([crc(_LENGTH.pack(length)) for length in lengths.tolist()], np.uint32)[which]
-    spans = zip((begins + _HEADER_BYTES).tolist(), (ends - _FOOTER_BYTES).tolist(), strict=True)
+    spans = zip((begins + FRAME_HEADER_BYTES).tolist(), (ends - FRAME_FOOTER_BYTES).tolist(), strict=True)
     of_examples = np.array([crc(data[begin:end]) for begin, end in spans], np.uint32)
     good = _masked(of_lengths) == _uint32_at(octets, begins + _LENGTH_BYTES)
-    good &= _masked(of_examples) == _uint32_at(octets, ends - _FOOTER_BYTES)
+    good &= _masked(of_examples) == _uint32_at(octets, ends - FRAME_FOOTER_BYTES)
     if not good.all():
-        first = int(np.argmin(good))
-        where = f"record {stretch.first + first:,} at byte {begins[first]:,}"
-        raise _damaged(stretch.path, f"{where} isn't what its checksum says")
+        bad = int(np.argmin(good))
+        where = f"record {first + bad:,} at byte {begins[bad]:,}"
+        raise _damaged(path, f"{where} isn't what its checksum says")
 
 
 def _masked(crc: np.ndarray) -> np.ndarray:

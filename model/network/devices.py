@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from schemas.errors import UserError
@@ -98,18 +98,23 @@ class Place(NamedTuple):
     """Whether it is the one that writes the run's folder."""
 
 
-ALONE = Place(0, 1, True)
-
-
 def place_of(strategy: Any) -> Place:
     resolver = strategy.cluster_resolver
     if resolver is None or not resolver.task_type:
-        return ALONE
+        return Place(0, 1, True)
     spec = resolver.cluster_spec()
     chiefs = spec.num_tasks("chief") if "chief" in spec.jobs else 0
     workers = spec.num_tasks("worker") if "worker" in spec.jobs else 0
     number = int(resolver.task_id or 0) + (chiefs if resolver.task_type == "worker" else 0)
     return Place(number, chiefs + workers, number == 0)
+
+
+def own_part(parts: Sequence[Any]) -> Any:
+    """Of one part for each local replica, that of the replica that asks: no other one travels to its device."""
+    import tensorflow as tf
+
+    replica = int(tf.get_static_value(tf.distribute.get_replica_context().replica_id_in_sync_group))
+    return parts[replica % len(parts)]
 
 
 def has_gpu() -> bool:

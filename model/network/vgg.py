@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import keras
+import tensorflow as tf
 
 from model.network.normalization import NormalizedReLU
 from schemas.errors import UserError
@@ -23,6 +24,7 @@ _FILTERS = (64, 128, 256, 512, 512)
 _STATISTICS_MOMENTUM = 0.9
 _MIN_IMAGE_SIZE = 8
 _POOL = 2
+_PIXEL_MAX = 255.0
 
 
 def build_vgg(
@@ -40,7 +42,7 @@ def build_vgg(
     dtype: str = "float32",
     gradients: Gradients = "derived",
 ) -> keras.Model:
-    """Already normalised images [B, image_size, image_size, channels] to float32 logits [B, num_classes].
+    """What `normalize` gives, [B, image_size, image_size, channels] to float32 logits [B, num_classes].
 
     `width` scales the convolutions' filters. The "dense" head is Simonyan and Zisserman's, two layers of `dense_width`
     units; "pool" is the mean of each feature map in their place, normalised like the maps, with the same dropout.
@@ -95,6 +97,11 @@ def build_vgg(
     x = keras.layers.Dense(num_classes, kernel_initializer=small, dtype=dtype, name="logits")(x)
     logits = keras.layers.Activation("linear", dtype="float32", name="logits_float32")(x)
     return keras.Model(inputs, logits, name=arch)
+
+
+def normalize(images: Any) -> Any:
+    """uint8 to float32 in 0 … 1, what the model takes: full ink is 1."""
+    return tf.cast(images, tf.float32) / _PIXEL_MAX
 
 
 def _rectified(x: Any, batch_norm: bool, gradients: Gradients, dtype: str, name: str, pool: str | None = None) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,7 +17,10 @@ from model.report.charts import Series, legend, line_chart
 from model.report.page import Glyph, Page, PairOfGlyphs, WorstRow
 from schemas.command import Parser, run_command
 from schemas.errors import explained
-from schemas.machine import replaced
+from schemas.machine import replace_text
+
+if TYPE_CHECKING:
+    from model.answers.scoring import Scores
 
 REPORT = "report.html"
 
@@ -51,16 +54,16 @@ def write_report(run_folder: Path, data_folder: Path, split: str) -> Path:
     Raises UserError or DatasetError.
     """
     # TensorFlow takes seconds to import: --help and a misspelt flag needn't wait for it.
-    from model.answers.scoring import score_split
+    from model.answers.scoring import Evaluation, forward_of
     from model.data.examples import open_dataset
-    from model.data.samples import read_images, rows_of
+    from model.data.samples import read_images, writers_of
 
     run = read_run(run_folder)
     card, _ = open_dataset(data_folder)
     check_data_set(run, card, data_folder)
     trust = read_calibration(run_folder) or UNCALIBRATED
-    scores = score_split(load_model(run), card, data_folder, split, temperature=trust.temperature)
-    writers = rows_of(card, data_folder, split, scores.sample_id, ["writer"])["writer"].to_pylist()
+    scores = Evaluation(forward_of(load_model(run))).scores(card, data_folder, split, trust.temperature)
+    writers = writers_of(card, data_folder, split, scores.sample_id)
     pairs = metrics.confused_pairs(scores.label, scores.prediction)[:_PAIRS]
     chosen = choose_samples(scores.label, scores.prediction, scores.probability, pairs)
     positions = sorted({position for group in chosen.values() for position in group})
@@ -71,32 +74,12 @@ def write_report(run_folder: Path, data_folder: Path, split: str) -> Path:
         truth, prediction = names[scores.label[position]], names[scores.prediction[position]]
         return Glyph(images[scores.sample_id[position]], truth, prediction, float(scores.probability[position]))
 
-    page = make_page(
-        run,
-        read_metrics(run_folder),
-        subtitle=f"{data_folder.resolve().name}, split {split}; image {run.image_size} × {run.image_size}",
-        label=scores.label,
-        prediction=scores.prediction,
-        rank=scores.rank,
-        writers=writers,
-        pairs=[
-            PairOfGlyphs(
-                names[pair.first],
-                names[pair.second],
-                pair.first_as_second,
-                pair.second_as_first,
-                [glyph(position) for position in chosen[f"pair {number}"]],
-            )
-            for number, pair in enumerate(pairs)
-        ],
-        mistakes=[glyph(position) for position in chosen["mistakes"]],
-        sample=[glyph(position) for position in chosen["drawn"]],
-        trust_note=calibration.in_words(trust, scores.probability, scores.raw_probability, scores.rank == 1),
-        refusals=calibration.table_of(trust, scores.probability, scores.rank == 1),
-    )
+    glyphs = {group: [glyph(position) for position in members] for group, members in chosen.items()}
+    subtitle = f"{data_folder.resolve().name}, split {split}; image {run.image_size} × {run.image_size}"
+    page = make_page(run, trust, subtitle, scores, writers, pairs, glyphs)
     path = run_folder / REPORT
-    with explained(f"write {path}"), replaced(path) as temporary:
-        temporary.write_text(page.to_html(), "utf-8")
+    with explained(f"write {path}"):
+        replace_text(path, page.to_html())
     return path
 
 
@@ -124,25 +107,18 @@ def choose_samples(
 
 def make_page(
     run: Run,
-    lines: Sequence[Mapping[str, Any]],
-    *,
+    trust: calibration.Calibration,
     subtitle: str,
-    label: np.ndarray,
-    prediction: np.ndarray,
-    rank: np.ndarray,
-    writers: Sequence[str],
-    pairs: Sequence[PairOfGlyphs],
-    mistakes: Sequence[Glyph],
-    sample: Sequence[Glyph],
-    trust_note: str,
-    refusals: tuple[Sequence[str], Sequence[Sequence[str]]],
+    scores: Scores,
+    writers: np.ndarray,
+    pairs: Sequence[metrics.Pair],
+    glyphs: Mapping[str, Sequence[Glyph]],
 ) -> Page:
-    """The page from the lines of metrics.jsonl and the scores of a split; every array is [n]."""
-    names = run.classes.characters
-    mistaken = metrics.mistaken_for(label, prediction)
-    by_character = metrics.tally(label, rank)
-    distinct, index = np.unique(np.array(writers, object).astype(str), return_inverse=True)
-    by_writer = metrics.tally(index, rank)
+    """The page; `writers` is str [n], and `glyphs` are those of choose_samples' groups."""
+    names, right = run.classes.characters, scores.rank == 1
+    lines = read_metrics(run.folder)
+    mistaken = metrics.mistaken_for(scores.label, scores.prediction)
+    by_character, by_writer = metrics.tally(scores.label, scores.rank), metrics.tally(writers, scores.rank)
 
     def worst(entry: metrics.Tally, name: str, read_as: tuple[int, int] | None = None) -> WorstRow:
         text = f"{names[read_as[0]]} × {read_as[1]:,}" if read_as else ""
@@ -151,9 +127,9 @@ def make_page(
     charts, key = learning_curves(lines)
     steps = [int(line["step"]) for line in lines]
     tiles = [
-        (f"{metrics.accuracy(rank):.2%}", "top-1 accuracy"),
-        (f"{metrics.accuracy(rank, metrics.TOP):.2%}", f"top-{metrics.TOP} accuracy"),
-        (f"{len(label):,}", "samples"),
+        (f"{metrics.accuracy(scores.rank):.2%}", "top-1 accuracy"),
+        (f"{metrics.accuracy(scores.rank, metrics.TOP):.2%}", f"top-{metrics.TOP} accuracy"),
+        (f"{len(scores):,}", "samples"),
         (f"{len(by_character):,}", "characters"),
         (f"{len(by_writer):,}", "writers"),
     ]
@@ -162,7 +138,7 @@ def make_page(
     smoothing = run.config.get("train", {}).get("label_smoothing")
     note = "Training figures are of augmented images" + (" and a smoothed loss" if smoothing else "")
     return Page(
-        title=f"{run.folder.resolve().name}: {run.config.get('arch', 'model')}, {len(run.classes):,} characters",
+        title=f"{run.folder.resolve().name}: {run.network}",
         subtitle=subtitle,
         tiles=tiles,
         charts=charts,
@@ -173,12 +149,17 @@ def make_page(
             for entry in metrics.worst_first(by_character)[:_WORST]
             if entry.right < entry.samples
         ],
-        writers=[worst(entry, str(distinct[entry.key])) for entry in metrics.worst_first(by_writer)[:_WORST_WRITERS]],
-        pairs=pairs,
-        mistakes=mistakes,
-        sample=sample,
-        trust_note=trust_note,
-        refusals=refusals,
+        writers=[worst(entry, entry.key) for entry in metrics.worst_first(by_writer)[:_WORST_WRITERS]],
+        pairs=[
+            PairOfGlyphs(
+                names[pair.first], names[pair.second], pair.first_as_second, pair.second_as_first, glyphs[f"pair {i}"]
+            )
+            for i, pair in enumerate(pairs)
+        ],
+        mistakes=glyphs["mistakes"],
+        sample=glyphs["drawn"],
+        trust_note=calibration.in_words(trust, scores.probability, scores.raw_probability, right),
+        refusals=calibration.table_of(trust, scores.probability, right),
         settings=settings_of(run.config),
     )
 

@@ -93,13 +93,14 @@ def train(config: TrainConfig) -> int:
     if status == 0 and place.writes:
         from model.answers.calibration import CALIBRATION
         from model.answers.run import load_model, read_run
-        from model.answers.scoring import calibrate_run
+        from model.answers.scoring import Evaluation, calibrate_run, forward_of
         from model.report import REPORT, write_report
 
         try:
             if eval_split is not None and not (folder / CALIBRATION).exists():
                 run = read_run(folder)
-                trust = calibrate_run(run, load_model(run), card, Path(config.data), eval_split)
+                evaluation = Evaluation(forward_of(load_model(run)))
+                trust = calibrate_run(run, evaluation, card, Path(config.data), eval_split)
                 print(f"{folder / CALIBRATION}: temperature {trust.temperature:.3f}, threshold {trust.threshold:.3f}")
             if not (folder / REPORT).exists():
                 print(f"{write_report(folder, Path(config.data), eval_split or config.split)}: the page to look at")

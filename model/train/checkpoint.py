@@ -58,13 +58,9 @@ class Checkpoints:
         aside = where / f".worker-{worker}"
         self._manager = self._latest if writes else tf.train.CheckpointManager(checkpoint, str(aside), max_to_keep=1)
         self._checkpoint = checkpoint
-        self._saved_step: int | None = None
-        self._saved_at = time.monotonic()
-
-    @property
-    def saved_step(self) -> int | None:
+        self.saved_step: int | None = None
         """The step of the last checkpoint, or None if there is none."""
-        return self._saved_step
+        self._saved_at = time.monotonic()
 
     def restore(self) -> bool:
         """Goes back to the last checkpoint; False if there is none. Raises UserError for a damaged one."""
@@ -80,11 +76,11 @@ class Checkpoints:
                 f"{Path(path).parent / 'checkpoint'} to go on from the one before; if another release began this run, "
                 "name another --model_dir"
             ) from error
-        self._saved_step = int(self._progress.step.numpy())
+        self.saved_step = int(self._progress.step.numpy())
         return True
 
     def due(self, step: int) -> bool:
-        if step == self._saved_step:
+        if step == self.saved_step:
             return False
         if self._every_steps is not None:
             return step > 0 and step % self._every_steps == 0
@@ -96,12 +92,12 @@ class Checkpoints:
 
     def save(self, step: int) -> None:
         """Raises UserError where the disk is full."""
-        if step == self._saved_step:
+        if step == self.saved_step:
             return
         self._progress.step.assign(step)
         with writing(self._manager.directory):
             self._manager.save(checkpoint_number=step)
-        self._saved_step = step
+        self.saved_step = step
         self._saved_at = time.monotonic()
 
 

@@ -14,14 +14,16 @@ import numpy as np
 import tensorflow as tf
 
 from model.answers.calibration import CALIBRATION
+from model.answers.metrics import TOP
 from model.answers.run import MODEL
-from model.data.batches import Share, TrainingSource, damaged, evaluation_batches
+from model.answers.scoring import Evaluation, share_of
+from model.data.batches import TrainingSource, damaged
 from model.network.devices import place_of
 from model.train.checkpoint import Checkpoints, Progress, writing
 from model.train.options import TrainConfig
 from model.train.progress import Report
 from model.train.state import TrainState, build_plain_model, set_evaluated_weights
-from model.train.step import make_agreement, make_evaluation, make_step
+from model.train.step import make_forward, make_step, make_total
 from model.train.update import learning_rate
 from schemas.command import EXIT_INTERRUPTED, EXIT_TERMINATED
 from schemas.dataset import Card
@@ -65,17 +67,17 @@ class Loop:
         report: Report,
     ) -> None:
         self._task = task
-        self._place = place = place_of(strategy)
-        replicas, local = strategy.num_replicas_in_sync, strategy.num_replicas_in_sync // place.workers
-        self._share = Share(replicas, place.worker * local, local)
+        self._strategy = strategy
+        self._workers = place_of(strategy).workers
         self._state = state
         self._progress = progress
         self._checkpoints = checkpoints
         self._report = report
         self._steps = make_step(model, state, task.config, strategy, task.total_steps)
-        self._evaluation = make_evaluation(model, state, task.config, strategy)
+        forward = make_forward(model, state, task.config)
+        self._evaluation = Evaluation(forward, strategy, task.config.global_batch, flag="--global_batch")
         self._plain_model: keras.Model | None = None
-        self._agreement = make_agreement(strategy)
+        self._total = make_total(strategy) if self._workers > 1 else np.asarray
         self._signal: int | None = None
 
     def run(self) -> int:
@@ -93,7 +95,9 @@ class Loop:
         if step >= total and int(self._progress.evaluated_step.numpy()) >= step:
             self._report.say(f"{self._task.folder}: this run of {total:,} steps is finished")
             return 0
-        batches = iter(self._training_batches(step))
+        # The replicas share one iterator and take their parts: tf.distribute's iterators can hang when they go, and ask
+        # the workers before every step whether there is another one.
+        batches = iter(self._task.source.batches(step, total, share_of(self._strategy)))
         seconds_per_step, fresh = 0.0, True
         sums, since = self._progress.unlogged.numpy(), (step, time.monotonic())
         while True:
@@ -129,15 +133,6 @@ class Loop:
                 sums, since = np.zeros(3), (step, time.monotonic())
             self._progress.unlogged.assign(sums)
 
-    def _training_batches(self, step: int) -> Any:
-        """uint8 [local replicas, replica batch, s, s, 1], int32 [local replicas, replica batch].
-
-        The replicas share one iterator and take their rows: tf.distribute's iterators can hang when they go, and ask
-        the workers before every step whether there is another one.
-        """
-        batches = self._task.source.batches(step, self._task.total_steps, self._share)
-        return batches.batch(self._share.local_replicas, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
-
     def _call_steps(self, step: int, seconds_per_step: float) -> int:
         """How many steps the next call makes: up to whatever comes next, or half a second."""
         config, per_epoch = self._task.config, self._task.source.steps_per_epoch
@@ -149,7 +144,7 @@ class Loop:
         until_checkpoint = self._checkpoints.steps_until_due(step)
         if until_checkpoint is not None:
             limits.append(until_checkpoint)
-        if self._place.workers > 1:
+        if self._workers > 1:
             limits.append(_WORKERS_CALL_STEPS)
         else:
             limits.append(max(1, int(_CALL_SECONDS / seconds_per_step)) if seconds_per_step else 1)
@@ -187,20 +182,10 @@ class Loop:
         self._progress.evaluated_step.assign(step)
 
     def _sums_over(self, split: str) -> np.ndarray:
-        """float64 [4]: loss, top-1, top-5 and samples, over every sample of the split."""
-        config, share = self._task.config, self._share
-        replica_batch = config.global_batch // share.replicas
-        batches = evaluation_batches(self._task.card, config.data, split, replica_batch, multiple=share.replicas)
-        batches = batches.map(lambda images, labels, mask, _: (images, labels, mask))
-        batches = batches.shard(self._place.workers, self._place.worker)
-        batches = batches.batch(share.local_replicas, drop_remainder=True)
-        sums = np.zeros(4)
-        try:
-            for images, labels, mask in batches:
-                sums += self._evaluation(images, labels, mask).numpy()
-        except tf.errors.DataLossError as error:
-            raise damaged(config.data, split) from error
-        return sums
+        """float64 [4]: loss, top-1, top-5 and samples, over every sample of the split, whichever worker read it."""
+        scores = self._evaluation.scores(self._task.card, Path(self._task.config.data), split)
+        right, in_top = (np.count_nonzero(scores.rank <= top) for top in (1, TOP))
+        return self._total(np.array([scores.loss.sum(dtype=np.float64), right, in_top, len(scores)]))
 
     def _keep_model(self) -> None:
         task = self._task
@@ -228,8 +213,7 @@ class Loop:
 
     def _stop_asked(self) -> bool:
         """Whether this process, or any other worker, was asked to stop."""
-        asked = self._signal is not None
-        return self._agreement(asked) if (self._place.workers > 1) else asked
+        return bool(self._total(np.array([float(self._signal is not None)]))[0])
 
     def _stop(self, number: int, _: FrameType | None) -> None:
         if self._signal is not None and number == signal.SIGINT:

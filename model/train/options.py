@@ -12,6 +12,8 @@ from schemas.errors import UserError
 
 ARCHITECTURES = ("vgg11", "vgg13", "vgg16", "vgg19")
 HEADS = ("pool", "dense")
+AUGMENTS = ("none", "light", "full")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 DENSE_WIDTH = 4096
 
 
@@ -82,8 +84,12 @@ _AT_LEAST = {
 def parse_arguments(argv: Sequence[str]) -> TrainConfig:
     flags = vars(_parser().parse_args(argv))
     if flags["dense_width"] is None:
-        flags["dense_width"] = max(1, round(DENSE_WIDTH * flags["width"]))
+        flags["dense_width"] = default_dense_width(flags["width"])
     return TrainConfig(**flags)
+
+
+def default_dense_width(width: float) -> int:
+    return max(1, round(DENSE_WIDTH * width))
 
 
 def _parser() -> Parser:
@@ -126,7 +132,7 @@ def _parser() -> Parser:
     add("split", "the split to train on", metavar="SPLIT")
     add("eval_split", "the split to evaluate on after each epoch", shown="validation, if there is one", metavar="SPLIT")
     add("input", "the split held in memory, or streamed from its shards", choices=("auto", "memory", "stream"))
-    add("augment", "random distortions of the training images", choices=("none", "light", "full"))
+    add("augment", "random distortions of the training images", choices=AUGMENTS)
     add = group("optimisation (AdamW)")
     add("epochs", "times the split is seen")
     add("steps", "steps of the run, instead of --epochs", type=int, shown="as many as the epochs have")
@@ -149,6 +155,3 @@ def _parser() -> Parser:
     add("checkpoint_steps", "steps between checkpoints", type=int, shown="every five minutes")
     add("log_steps", "steps between the lines of metrics.jsonl")
     return parser
-
-
-PRECISIONS = ("auto", "float32", "bfloat16", "float16")

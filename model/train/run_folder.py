@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from importlib.metadata import PackageNotFoundError, version
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from model.answers.run import CLASSES, CONFIG, FORMAT, METRICS
+from model.answers.run import CLASSES, CONFIG, FORMAT, METRICS, read_config
 from model.train.options import TrainConfig
 from schemas.classes import ClassList
 from schemas.dataset import Card
@@ -39,25 +39,14 @@ def describe(config: TrainConfig, card: Card, input_mode: str) -> dict[str, Any]
         "data_digest": _data_digest(card, config.split),
         "input_mode": input_mode,
         "train": {name: value for name, value in flags.items() if name not in (*_MODEL_FLAGS, "model_dir")},
-        "libraries": {name: _version_of(name) for name in _LIBRARIES},
+        "libraries": {name: import_module(name).__version__ for name in _LIBRARIES},
     }
 
 
 def earlier_description(folder: Path) -> dict[str, Any] | None:
     """config.json of the run that began in `folder`, or None if none did."""
     path = folder / CONFIG
-    try:
-        description: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        known = description["format"] == FORMAT
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path}: expected the configuration of a run, found something else; name another --model_dir"
-        ) from error
-    if not known:
-        raise UserError(f"{path}: expected format {FORMAT}, found {description['format']}; name another --model_dir")
-    return description
+    return read_config(path, "name another --model_dir") if path.exists() else None
 
 
 def check_same_run(folder: Path, earlier: dict[str, Any], now: dict[str, Any]) -> None:
@@ -114,10 +103,3 @@ def _data_digest(card: Card, split: str) -> str:
     """The same for the same shards, wherever they lie."""
     digests = [shard.sha256 for shard in card.split(split).shards]
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
-
-
-def _version_of(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "unknown"

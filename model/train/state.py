@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from model.network.devices import own_part
 from model.network.vgg import build_vgg
 from model.train.options import TrainConfig
 from model.train.update import INITIAL_LOSS_SCALE
@@ -95,11 +96,7 @@ def set_evaluated_weights(model: keras.Model, state: TrainState) -> None:
 
 def own_copies(variables: Sequence[Any]) -> list[Any]:
     """Of variables of which every replica has a copy, those of the replica that asks."""
-    replica = int(tf.get_static_value(tf.distribute.get_replica_context().replica_id_in_sync_group))
-    return [
-        variable.values[replica % len(variable.values)] if hasattr(variable, "values") else variable
-        for variable in variables
-    ]
+    return [own_part(variable.values) if hasattr(variable, "values") else variable for variable in variables]
 
 
 def first_copy(variable: Any) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The training step and the evaluation of a batch, for any strategy.
+"""The training step, for any strategy, and the forward function of an evaluation.
 
 Per replica one XLA cluster, on processors a plain graph, runs from the uint8 batch to the gradients; the sum over the
 replicas lies outside it, since collectives can't be compiled; a second cluster updates the weights. Several steps run
@@ -11,18 +11,18 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from model.answers.scoring import cross_entropy
 from model.network.augment import PRESETS, augment
-from model.network.devices import has_gpu
+from model.network.devices import has_gpu, own_part, place_of
 from model.network.outliers import outlier_count, outliers
+from model.network.vgg import normalize
 from model.train.options import TrainConfig
 from model.train.state import TrainState, non_trainable_values, own_copies, statistics_among
 from model.train.update import adamw, average, clip_factor, gradient_norm, learning_rate, next_loss_scale
 
-PIXEL_MAX = 255.0
-TOP_K = 5
-_RANK_OF_ALL = 5  # [local replicas, replica batch, s, s, 1]
 _HOST = "CPU:0"
 
 
@@ -59,11 +59,6 @@ def resolve_xla(xla: bool | None) -> bool:
     return has_gpu() if xla is None else xla
 
 
-def normalize(images: Any) -> Any:
-    """uint8 to float32 in 0 … 1, what the model takes: full ink is 1."""
-    return tf.cast(images, tf.float32) / PIXEL_MAX
-
-
 def step_seed(config: TrainConfig, step: Any, replica: Any, replicas: int) -> Any:
     """int64 [2], different for every seed, step and replica.
 
@@ -96,7 +91,7 @@ def make_forward_backward(model: keras.Model, config: TrainConfig, replicas: int
             logits, state = model.stateless_call(weights, state, inputs, training=True)
             # Of what is no character every answer is as good as any other: smoothed all the way.
             smoothing = tf.constant([1.0] * strange + [config.label_smoothing] * (images.shape[0] - strange))
-            loss = tf.reduce_mean(smoothed_cross_entropy(logits, labels, smoothing)) / replicas
+            loss = tf.reduce_mean(cross_entropy(logits, labels, smoothing)) / replicas
             scaled = loss * loss_scale
         correct = tf.cast(tf.equal(tf.argmax(logits, 1, tf.int32), labels), tf.float32)
         return ForwardBackward(
@@ -147,19 +142,18 @@ def make_step(
 ) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
     """(iterator, first step, count) -> losses float32 [count], accuracies float32 [count].
 
-    The iterator gives (uint8 [local replicas, config.global_batch / replicas, s, s, 1], int32 [the same two]), or is a
-    distributed one that gives each replica its own rows.
+    The iterator gives, for each local replica, (uint8 [config.global_batch / replicas, s, s, 1], int32 [the same]), as
+    a TrainingSource does, or is a distributed one that gives each replica a tuple of its own part alone.
     Runs `count` steps in one call and leaves their result in `state`. Step and count are int64 scalar tensors.
     """
     replicas = strategy.num_replicas_in_sync
     forward_backward = make_forward_backward(model, config, replicas)
     update = make_update(config, total_steps)
 
-    def replica_step(images: Any, labels: Any, numbers: Any, index: Any) -> tuple[Any, Any]:
+    def replica_step(parts: Any, numbers: Any, index: Any) -> tuple[Any, Any]:
         context = tf.distribute.get_replica_context()
         step = numbers[index]
-        images, labels = own_rows(images, labels)
-        images = tf.ensure_shape(images, [config.global_batch // replicas, *images.shape[1:]])
+        images, labels = own_part(parts)
         # The clusters read and assign the variables: outside them that would be hundreds of operations a step.
         variables = {name: own_copies(getattr(state, name)) for name in STATE_FIELDS}
         seed = step_seed(config, step, context.replica_id_in_sync_group, replicas)
@@ -178,8 +172,7 @@ def make_step(
             losses, accuracies = (tf.TensorArray(tf.float32, size=count) for _ in range(2))
             for index in tf.range(count):
                 with tf.device(None):
-                    images, labels = next(iterator)
-                    loss, accuracy = strategy.run(replica_step, args=(images, labels, numbers, index))
+                    loss, accuracy = strategy.run(replica_step, args=(next(iterator), numbers, index))
                 losses = losses.write(index, strategy.experimental_local_results(loss)[0])
                 accuracies = accuracies.write(index, strategy.experimental_local_results(accuracy)[0])
             return losses.stack(), accuracies.stack()
@@ -200,66 +193,33 @@ STATE_FIELDS = (
 """The lists of variables in TrainState."""
 
 
-def make_evaluation(model: keras.Model, state: TrainState, config: TrainConfig, strategy: Any) -> Callable[..., Any]:
-    """(images, labels, mask) -> float32 [4]: the sums of loss, top-1, top-5 and samples, over all replicas.
-
-    The three are [local replicas, replica batch, …], or distributed values.
-    """
+def make_forward(model: keras.Model, state: TrainState, config: TrainConfig) -> Callable[[Any], Any]:
+    """uint8 [B, s, s, 1] -> float32 logits [B, classes] by the weights to evaluate, one XLA cluster a replica."""
     weights, statistics = state.evaluated
 
-    def forward(weights: list[Any], statistics: list[Any], images: Any, labels: Any, mask: Any) -> Any:
+    def forward(weights: list[Any], statistics: list[Any], images: Any) -> Any:
         values = non_trainable_values(model, tensors(statistics), None)
         logits, _ = model.stateless_call(tensors(weights), values, normalize(images), training=False)
-        loss = smoothed_cross_entropy(logits, labels, 0.0)
-        truth = tf.gather(logits, labels, batch_dims=1)[:, None]
-        rank = tf.reduce_sum(tf.cast(logits > truth, tf.int32), 1)
-        sums = tf.stack([loss, tf.cast(rank < 1, tf.float32), tf.cast(rank < TOP_K, tf.float32), tf.ones_like(loss)])
-        return tf.reduce_sum(tf.where(mask, sums, 0.0), 1)
+        return logits
 
-    forward = compiled(forward, config.xla)
-
-    def replica_evaluation(images: Any, labels: Any, mask: Any) -> Any:
-        images, labels, mask = own_rows(images, labels, mask)
-        return forward(own_copies(weights), own_copies(statistics), images, labels, mask)
-
-    def evaluation(images: Any, labels: Any, mask: Any) -> Any:
-        sums = strategy.run(replica_evaluation, args=(images, labels, mask))
-        return strategy.reduce(tf.distribute.ReduceOp.SUM, sums, axis=None)
-
-    return tf.function(evaluation, reduce_retracing=True)
+    run = compiled(forward, config.xla)
+    return lambda images: run(own_copies(weights), own_copies(statistics), images)
 
 
-def own_rows(images: Any, *others: Any) -> list[Any]:
-    """Of what lies on the host for all local replicas, this replica's; what is its own already stays as it is."""
-    if images.shape.rank != _RANK_OF_ALL:
-        return [images, *others]
-    number = tf.distribute.get_replica_context().replica_id_in_sync_group
-    with tf.device(_HOST):  # only these rows travel to the device
-        return [tensor[number % tensor.shape[0]] for tensor in (images, *others)]
+def make_total(strategy: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """(float64 [n] of this worker) -> their sums over all workers. Every worker has to ask."""
+    others = strategy.num_replicas_in_sync // place_of(strategy).workers - 1
 
+    def replica_sum(values: Any) -> Any:
+        own = own_part([values] + [tf.zeros_like(values)] * others)  # a worker's count once, not for each replica
+        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(own))
 
-def make_agreement(strategy: Any) -> Callable[[bool], bool]:
-    """(this worker's flag) -> whether it is set on any worker. Every worker has to ask."""
+    total = tf.function(lambda values: strategy.run(replica_sum, args=(values,)), autograph=False)
 
-    def replica_sum(flag: Any) -> Any:
-        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(flag))
+    def summed(values: np.ndarray) -> np.ndarray:
+        return strategy.experimental_local_results(total(tf.constant(values, tf.float64)))[0].numpy()
 
-    total = tf.function(lambda flag: strategy.run(replica_sum, args=(flag,)), autograph=False)
-
-    def agreed(flag: bool) -> bool:
-        return bool(strategy.experimental_local_results(total(tf.constant(float(flag))))[0].numpy() > 0)
-
-    return agreed
-
-
-def smoothed_cross_entropy(logits: Any, labels: Any, smoothing: Any) -> Any:
-    """float32 [B], without a one-hot matrix: smoothing, one number or [B], adds the mean over all classes."""
-    logits = tf.cast(logits, tf.float32)
-    log_sum = tf.reduce_logsumexp(logits, 1)
-    truth = log_sum - tf.gather(logits, labels, batch_dims=1)
-    if isinstance(smoothing, float) and not smoothing:
-        return truth
-    return (1 - smoothing) * truth + smoothing * (log_sum - tf.reduce_mean(logits, 1))
+    return summed
 
 
 def tensors(values: list[Any]) -> list[Any]:

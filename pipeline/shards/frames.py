@@ -17,10 +17,10 @@ import google_crc32c
 import numpy as np
 
 from schemas.classes import TAG_CODES
+from schemas.example import FRAME_FOOTER_BYTES as FRAME_FOOTER_BYTES
+from schemas.example import FRAME_HEADER_BYTES as FRAME_HEADER_BYTES
 from schemas.example import IMAGE, LABEL, SAMPLE_ID, ImageEncoding
 
-FRAME_HEADER_BYTES = 12  # uint64 LE length, uint32 LE masked CRC-32C of the length
-FRAME_FOOTER_BYTES = 4  # uint32 LE masked CRC-32C of the Example
 _LENGTHS = 1 << 14  # distinct lengths worth remembering: raw images have one, PNG some thousand
 _FASTEST = 1  # libdeflate's level; more costs more than it saves
 

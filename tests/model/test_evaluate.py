@@ -134,8 +134,7 @@ def test_device_score_agrees_with_the_metrics_on_ties() -> None:
     rng = np.random.default_rng(1)
     logits = rng.integers(0, 4, (50, 6)).astype(np.float32)
     labels = rng.integers(0, 6, 50).astype(np.int32)
-    images = tf.zeros([50, 8, 8, 1], tf.uint8)
-    columns = score(lambda *_, **__: tf.constant(logits), images, tf.constant(labels), 0.5)
+    columns = score(tf.constant(logits), tf.constant(labels), 0.5)
     prediction, probability, raw_probability, rank, loss = columns
     likely = metrics.softmax(logits)
     assert np.array_equal(prediction, logits.argmax(1))
@@ -216,7 +215,7 @@ def test_refusals_in_one_line(data: Path, run: Path, tmp_path: Path, capsys: pyt
     assert "--batch 0" in failure(capsys, "--model", run, *fine, "--batch", 0)
     blocked = tmp_path / "file"
     blocked.touch()
-    assert "can't be written" in failure(capsys, "--model", run, *fine, "--output", blocked / "rows.parquet")
+    assert "can't write" in failure(capsys, "--model", run, *fine, "--output", blocked / "rows.parquet")
 
 
 def test_a_damaged_shard_is_named(

@@ -109,7 +109,7 @@ def test_refusals_in_one_line(
     (tmp_path / "file").touch()
     assert "stands there" in refused(run, capsys, "--format", "saved_model", "--output", tmp_path / "file")
     blocked = tmp_path / "file" / "model.tflite"
-    assert "can't be written" in refused(run, capsys, "--format", "litert", "--output", blocked)
+    assert "can't write" in refused(run, capsys, "--format", "litert", "--output", blocked)
     assert "found none" in refused(tmp_path / "none", capsys, "--format", "litert")
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     error = refused(run, capsys, "--format", "onnx")

@@ -50,6 +50,24 @@ def test_an_image_of_another_size(tmp_path: Path, encoding: str) -> None:
         read_one(tmp_path / "shard", encoding)
 
 
+@pytest.mark.parametrize("encoding", ["raw", "png"])
+def test_one_image_by_its_place(tmp_path: Path, encoding: str) -> None:
+    images = np.random.default_rng(2).integers(0, 256, (5, SIZE, SIZE, 1), np.uint8)
+    records = [example(encoded(image, encoding), label) for label, image in enumerate(images)]
+    shard = tmp_path / "shard"
+    write(shard, records)
+    reader = FrameReader(SIZE, encoding)
+    offset = 0
+    for index, record in enumerate(records):
+        found = reader.image(shard, index, offset, len(record) + 16)
+        np.testing.assert_array_equal(found, images[index, :, :, 0])
+        offset += len(record) + 16
+    with pytest.raises(DatasetError, match=r"record 4 at byte [\d,]+ ends beyond the file"):
+        reader.image(shard, 4, offset - 20, 24)
+    with pytest.raises(DatasetError, match="record 1 at byte 3 isn't what its checksum says"):
+        reader.image(shard, 1, 3, len(records[0]) + 16)
+
+
 def read_one(shard: Path, encoding: str) -> None:
     images, labels = np.empty((1, SIZE, SIZE, 1), np.uint8), np.empty(1, np.int32)
     FrameReader(SIZE, encoding).read(Stretch(shard, 1, 0, 1), images, labels)

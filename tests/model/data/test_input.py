@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from collections import Counter
@@ -56,9 +57,11 @@ def test_an_epoch_is_a_permutation_without_its_remainder(folder: Path, expected:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_batches_have_static_shapes_and_narrow_types(folder: Path, mode: str) -> None:
-    images, labels = _source(folder, mode).batches(0, 1, Share(2, 0, 2)).element_spec
-    assert (images.shape, images.dtype) == ((BATCH // 2, SIZE, SIZE, 1), "uint8")
-    assert (labels.shape, labels.dtype) == ((BATCH // 2,), "int32")
+    parts = _source(folder, mode).batches(0, 1, Share(2, 0, 2)).element_spec
+    assert len(parts) == 2
+    for images, labels in parts:
+        assert (images.shape, images.dtype) == ((BATCH // 2, SIZE, SIZE, 1), "uint8")
+        assert (labels.shape, labels.dtype) == ((BATCH // 2,), "int32")
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -87,6 +90,28 @@ def test_replicas_and_workers_share_the_same_global_batches(folder: Path, mode: 
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_the_rows_of_a_replica_are_those_they_were(folder: Path, mode: str, replicas: int) -> None:
+    """Digests of the batches as they were before a source gave each replica its part: a run goes on with the same."""
+    found = _batches(_source(folder, mode), 3, PER_EPOCH + 3, Share(replicas, 0, replicas))
+    assert len(found) == replicas * PER_EPOCH
+    for replica in range(replicas):
+        digest = hashlib.sha256()
+        for images, labels in found[replica::replicas]:
+            digest.update(images.tobytes() + labels.tobytes())
+        assert digest.hexdigest()[:16] == ROWS[mode, replicas][replica]
+
+
+ROWS = {
+    ("memory", 1): ("0c4085842ea4466f",),
+    ("memory", 2): ("e202f0e1e9d74d43", "a4fbc486b83ec6de"),
+    ("stream", 1): ("0096c73e573b33c3",),
+    ("stream", 2): ("bda04d893bdfba04", "b39752d20172e25e"),
+}
+"""(mode, replicas) -> the digest of each replica's rows of steps 3 to 15."""
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_png_shards_give_the_same_batches_as_raw_ones(folder: Path, tmp_path: Path, mode: str) -> None:
     png = write_dataset(tmp_path / "png", {"train": RECORDS}, size=SIZE, encoding="png")
     _assert_same(_batches(_source(folder, mode), 0, 5), _batches(_source(png, mode), 0, 5))
@@ -111,7 +136,7 @@ images = aligned_empty((64 << 10, 64, 64, 1))  # 256 MiB
 images[:] = 1
 before = peak_mib()
 source = MemorySource(images, np.zeros(len(images), np.int32), 64, 1)
-next(iter(source.batches(0, 100).batch(1, drop_remainder=True).prefetch(2)))
+next(iter(source.batches(0, 100)))
 print(peak_mib() - before)
 """
 
@@ -123,16 +148,27 @@ def test_a_split_in_memory_is_never_there_twice() -> None:
     assert int(run.stdout) < 128
 
 
-@pytest.mark.parametrize(("batch", "multiple", "batches"), [(8, 1, 3), (8, 2, 4), (7, 1, 3), (21, 4, 4), (50, 1, 1)])
+@pytest.mark.parametrize(
+    ("batch", "replicas", "workers", "steps"),
+    [(8, 1, 1, 3), (8, 2, 1, 2), (8, 2, 2, 2), (7, 1, 1, 3), (21, 4, 1, 1), (3, 4, 2, 2), (50, 1, 1, 1)],
+)
 def test_evaluation_sees_every_sample_once_and_masks_the_rest(
-    folder: Path, batch: int, multiple: int, batches: int
+    folder: Path, batch: int, replicas: int, workers: int, steps: int
 ) -> None:
     card, _ = open_dataset(folder)
-    found = [
-        tuple(part.numpy() for part in parts)
-        for parts in evaluation_batches(card, folder, "validation", batch, multiple=multiple)
+    local = replicas // workers
+    of_workers = [
+        list(evaluation_batches(card, folder, "validation", batch, Share(replicas, worker * local, local)))
+        for worker in range(workers)
     ]
-    assert len(found) == batches
+    assert [len(of_worker) for of_worker in of_workers] == [steps] * workers
+    found = [
+        tuple(column.numpy() for column in part)
+        for step in zip(*of_workers, strict=True)
+        for parts in step
+        for part in parts
+    ]
+    assert len(found) == steps * replicas
     assert all(images.shape == (batch, SIZE, SIZE, 1) for images, *_ in found)
     kept = [
         (sample_id.decode(), image, label)
@@ -263,7 +299,10 @@ def _source(folder: Path, mode: str, seed: int = 0) -> TrainingSource:
 
 
 def _batches(source: TrainingSource, first: int, last: int, share: Share = WHOLE) -> list[Batch]:
-    return [(images.numpy(), labels.numpy()) for images, labels in source.batches(first, last, share)]
+    """The parts of all steps, one after the other."""
+    return [
+        (images.numpy(), labels.numpy()) for parts in source.batches(first, last, share) for images, labels in parts
+    ]
 
 
 def _assert_same(first: list[Batch], second: list[Batch]) -> None:
