@@ -15,8 +15,6 @@ from pipeline.errors import RESUMES
 from schemas.command import run_command
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from pipeline.convert.plan import Conversion
 
 
@@ -27,26 +25,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _convert(settings: Settings) -> int:
-    from rich.console import Console
-
     from pipeline.convert.run import run_conversion
 
     started = time.monotonic()
-    console = Console(soft_wrap=True)
     with _quiet():
-        card = run_conversion(settings, lambda job: _shown(job, console), console.print)
-    from pipeline.convert.progress import print_summary
+        card = run_conversion(settings, _shown)
+    from pipeline.convert.progress import make_console, print_summary
 
-    print_summary(card, settings.output, time.monotonic() - started, console)
+    print_summary(card, settings.output, time.monotonic() - started, make_console())
     return 0
 
 
 @contextlib.contextmanager
-def _shown(job: Conversion, console: Console) -> Iterator[None]:
-    from pipeline.convert.progress import Meter, shown
+def _shown(job: Conversion) -> Iterator[None]:
+    from pipeline.convert.progress import Meter, make_console, shown
 
     meter = Meter(job.staging, job.source_bytes, sum(job.config.num_shards.values()))
-    with shown(meter, console), _quiet():  # once more: a bar shows what is printed beside it
+    with shown(meter, make_console()), _quiet():  # once more: a bar shows what is printed beside it
         yield
 
 

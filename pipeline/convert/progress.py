@@ -27,6 +27,10 @@ _STORE_SECONDS = 10.0  # between two looks at a store, each of which is a reques
 _CONVERT_SHARE = 0.6  # of the whole time, on average; the rest goes into writing the shards
 
 
+def make_console() -> Console:
+    return Console(soft_wrap=True)
+
+
 @dataclass(frozen=True)
 class Reading:
     """One look at the staging folder."""
