@@ -19,6 +19,7 @@ import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.abc import MetaPathFinder
 
 from schemas.errors import UserError
 from schemas.machine import available_cores
@@ -67,6 +68,14 @@ def plan_local(flags: Sequence[str], source_bytes: int) -> LocalPlan:
     if number is None:
         number = min(available_cores(), 1 + source_bytes // _WORKER_BYTES)
     return LocalPlan(mode, number or available_cores())
+
+
+class Absent(MetaPathFinder):
+    """What Beam and Arrow import only because it is installed isn't found: for a process that is ours alone."""
+
+    def find_spec(self, name: str, _path: object = None, _target: object = None) -> None:
+        if name in ("pandas", "pymongo", "bson"):
+            raise ModuleNotFoundError(f"{name} is of no use here", name=name)
 
 
 class Worker:

@@ -14,6 +14,9 @@ import os
 import select
 import signal
 import socket
+import sys
+
+from pipeline.convert.direct import Absent
 
 
 def serve(socket_number: int, alive: int) -> None:
@@ -54,6 +57,7 @@ def serve(socket_number: int, alive: int) -> None:
 
 def _preload() -> None:
     gc.disable()
+    sys.meta_path.insert(0, Absent())
     logging.disable(logging.CRITICAL)  # Beam warns while it is imported, and this process prints for nobody
     import pyarrow
     import pyarrow.compute  # for writing shards: each worker would import it for itself
