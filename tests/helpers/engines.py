@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
 import pytest
 from places import ROOT
 
-from schemas.dataset import LOCK, STAGING_FOLDER
+from schemas.dataset import STAGING_FOLDER
+from schemas.machine import without_temporary_mark
 
 FOLDER = Path(os.environ.get("HWDB_ENGINES", ROOT / "build" / "engines"))
 REQUIRED = os.environ.get("HWDB_REQUIRE_ENGINES", "").split(",")
@@ -106,19 +106,10 @@ def convert(inputs: Sequence[str], output: Path, flags: Sequence[str], timeout: 
     return process.returncode, out, err
 
 
-def digests(output: Path) -> Mapping[str, str]:
-    """SHA-256 by name of every file of a data set, the card among them."""
-    files = [file for file in output.rglob("*") if file.is_file() and STAGING_FOLDER not in file.parts]
-    return {
-        str(file.relative_to(output)): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in files
-        if file.name != LOCK
-    }
-
-
 def receipts(output: Path) -> dict[str, int]:
     """The staged chunks that are finished: name -> when."""
-    return {path.name: path.stat().st_mtime_ns for path in (output / STAGING_FOLDER).glob("chunk-*.json")}
+    found = (output / STAGING_FOLDER).glob("chunk-*.json")
+    return {path.name: path.stat().st_mtime_ns for path in found if path.name == without_temporary_mark(path.name)}
 
 
 def wait_for(condition, seconds: float = 90) -> None:  # type: ignore[no-untyped-def]

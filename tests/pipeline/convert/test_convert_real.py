@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import gnt_files
@@ -13,7 +12,6 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
-Run = Callable[..., tuple[int, str, str]]
 SPEC = {
     "image": tf.io.FixedLenFeature([], tf.string),
     "label": tf.io.FixedLenFeature([], tf.int64),

@@ -11,6 +11,7 @@ import gnt_files
 import psutil
 import pytest
 from apache_beam.options.pipeline_options import FlinkRunnerOptions
+from commands import digests
 
 from pipeline.convert.engines import make_engine
 
@@ -56,7 +57,7 @@ def expected_of_many(many: list[str], tmp_path_factory: pytest.TempPathFactory) 
 def undisturbed(inputs: list[str], output: Path, *flags: str) -> Mapping[str, str]:
     status, out, err = engines.convert(inputs, output, ["--direct_running_mode=in_memory", *flags])
     assert (status, err) == (0, ""), out
-    return engines.digests(output)
+    return digests(output)
 
 
 @contextlib.contextmanager
@@ -95,7 +96,7 @@ def test_the_same_bytes(name: str, inputs: list[str], expected: Mapping[str, str
     with engine(name, tmp_path) as flags:
         status, out, err = engines.convert(inputs, tmp_path / "out", [*SHARDS, *flags])
     assert (status, err) == (0, ""), out
-    assert engines.digests(tmp_path / "out") == expected
+    assert digests(tmp_path / "out") == expected
 
 
 def test_the_same_bytes_from_real_pixels(real: Path, tmp_path: Path) -> None:
@@ -105,7 +106,7 @@ def test_the_same_bytes_from_real_pixels(real: Path, tmp_path: Path) -> None:
     with engine("prism pool", tmp_path) as more:
         status, out, err = engines.convert(inputs, tmp_path / "out", [*flags, *more])
     assert (status, err) == (0, ""), out
-    assert engines.digests(tmp_path / "out") == undisturbed(inputs, tmp_path / "expected", *flags)
+    assert digests(tmp_path / "out") == undisturbed(inputs, tmp_path / "expected", *flags)
 
 
 Victim = Callable[[Path, psutil.Process], psutil.Process]
@@ -142,7 +143,7 @@ def test_killed_in_the_middle(
             assert not (output / "dataset.json").exists()
             status, out, err = engines.convert(many, output, flags)
             assert (status, err) == (0, ""), out
-    assert engines.digests(output) == expected_of_many
+    assert digests(output) == expected_of_many
     assert finished.items() <= engines.receipts(output).items(), "a finished piece was made again"
 
 
@@ -158,7 +159,7 @@ def test_a_lost_task_manager_costs_no_more_than_its_work(
         finished = engines.kill_midway(busy, output, MANY)
         out, err = process.communicate(timeout=300)
     assert (process.returncode, err) == (0, ""), out
-    assert engines.digests(output) == expected_of_many
+    assert digests(output) == expected_of_many
     assert finished.items() <= engines.receipts(output).items(), "a finished piece was made again"
 
 

@@ -16,6 +16,7 @@ from commands import Run, assert_refused
 
 from pipeline import storage
 from schemas.dataset import LOCK, STAGING_FOLDER
+from schemas.machine import without_temporary_mark
 
 
 def test_a_finished_data_set_is_not_touched(archives: Path, tmp_path: Path, convert: Run) -> None:
@@ -113,14 +114,15 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
     assert not (tmp_path / "o/dataset.json").exists()
     monkeypatch.undo()
     assert convert(*flags)[0] == 0
-    assert not list((tmp_path / "o").rglob(f"*{storage.TEMP_MARK}*"))
+    left = [path.name for path in (tmp_path / "o").rglob("*")]
+    assert left == [without_temporary_mark(name) for name in left]
 
 
 def test_leftovers_of_an_interrupted_conversion_go_away(archives: Path, tmp_path: Path, convert: Run) -> None:
     out = tmp_path / "o"
     (out / "manifest").mkdir(parents=True)
     stale = [out / "train-00000-of-00009.tfrecord", out / "manifest/train-00000-of-00009.parquet"]
-    stale.append(out / f"train-00000-of-00001.tfrecord{storage.TEMP_MARK}12345678")
+    stale.append(out / "train-00000-of-00001.tmp-12345678.tfrecord")
     for path in stale:
         path.write_text("x")
     assert convert(f"--input={archives}/train", f"--output={out}")[0] == 0

@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from inspected import both_splits, dirty_set
+from inspected import both_splits
 
 from pipeline.inspect import main
 
@@ -49,11 +49,6 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self.section:
             self.sections[self.section] += data
-
-
-@pytest.fixture(scope="module")
-def dirty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return dirty_set(tmp_path_factory.mktemp("dirty"))
 
 
 @pytest.fixture(scope="module")
