@@ -13,6 +13,12 @@ from places import REAL
 from pipeline.convert import direct, main
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: begun last, one of them would keep one process busy while the others idle."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_core() -> Iterator[None]:
     """Conversions in the tests' own process stay there, where tests reach into them, unless their flags say else."""

@@ -37,6 +37,7 @@ def dirty_set(folder: Path) -> Path:
 
 
 def tagged(records: list[tuple[str, np.ndarray]]) -> list[gnt_files.Record]:
+    """(tag, bitmap) for (character, bitmap)."""
     return [(gnt_files.tag(character), bitmap) for character, bitmap in records]
 
 

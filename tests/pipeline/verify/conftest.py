@@ -10,7 +10,6 @@ import pytest
 from commands import converted, inputs
 
 CHARACTERS = "啊阿埃挨哎唉哀皑癌蔼矮艾碍爱隘鞍氨安俺按硷"
-
 ALLOWED = ("--num_shards=train=2", "--max_reject_fraction=0.1")
 
 
