@@ -129,8 +129,8 @@ def test_the_trainer_gets_what_the_archives_hold(old: Path, mode: str) -> None:
         images, labels = load_split(card, old, split)
         assert Counter(_pairs(images, labels)) == drawn
         source = training_source(card, old, split, mode=mode, global_batch=sum(drawn.values()), seed=3)
-        (batch,) = source.batches(0, 1)
-        assert Counter(_pairs(*(part.numpy() for part in batch))) == drawn
+        (((images, labels),),) = source.batches(0, 1)
+        assert Counter(_pairs(images.numpy(), labels.numpy())) == drawn
 
 
 def _drawn(split: str, steps: Steps) -> Counter[tuple[bytes, int]]:
