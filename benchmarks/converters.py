@@ -20,7 +20,7 @@ import numpy as np
 
 from pipeline.shards.frames import image_encoder
 from pipeline.source import gnt
-from pipeline.steps.compiled import preprocess_records
+from pipeline.steps.records import preprocess_records
 from pipeline.steps.settings import PreprocessConfig
 from schemas.classes import OUTSIDE, default_classes
 from schemas.example import sample_id_prefix

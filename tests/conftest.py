@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import gnt_files
 import pytest
+from commands import Run, called
 from places import REAL
 
 from pipeline.convert import direct, main
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: begun last, one of them would keep one process busy while the others idle."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -43,13 +49,6 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def convert(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Runs pipeline.convert in this process; returns its exit status, stdout and stderr."""
-
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        capsys.readouterr()
-        status = main(["--runner=DirectRunner", *map(os.fspath, arguments)])
-        printed = capsys.readouterr()
-        return status, printed.out, printed.err
-
-    return run
+def convert(capsys: pytest.CaptureFixture[str]) -> Run:
+    """pipeline.convert, called in this process."""
+    return called(main, capsys, "--runner=DirectRunner")

@@ -8,7 +8,7 @@ from pathlib import Path
 import gnt_files
 import numpy as np
 import pyarrow.parquet as pq
-from inspected import converted
+from commands import converted
 from places import ROOT
 
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
 import pytest
+from commands import digests
 from places import ROOT
 
-from schemas.dataset import LOCK, STAGING_FOLDER
+from schemas.dataset import STAGING_FOLDER
+from schemas.machine import without_temporary_mark
 
 FOLDER = Path(os.environ.get("HWDB_ENGINES", ROOT / "build" / "engines"))
 REQUIRED = os.environ.get("HWDB_REQUIRE_ENGINES", "").split(",")
@@ -27,6 +28,19 @@ _FILES = {
     "flink local": ["flink-job-server.jar"],
     "flink cluster": ["flink-job-server.jar", "flink/lib"],
     "spark": ["spark-job-server.jar"],
+}
+_FLINK_JAR = f"--flink_job_server_jar={FOLDER}/flink-job-server.jar"
+_FLAGS = {
+    "direct": ["--direct_running_mode=multi_processing", "--direct_num_workers=2"],
+    "prism": ["--runner=PrismRunner", f"--prism_location={FOLDER}/prism"],
+    "job server": ["--runner=PortableRunner"],
+    "flink local": ["--runner=FlinkRunner", "--flink_master=[local]", "--parallelism=2", _FLINK_JAR],
+    "flink cluster": [_FLINK_JAR],
+    "spark": [
+        "--runner=SparkRunner",
+        "--spark_master_url=local[2]",
+        f"--spark_job_server_jar={FOLDER}/spark-job-server.jar",
+    ],
 }
 sys.path.insert(0, str(ROOT / "scripts"))
 import cluster  # noqa: E402
@@ -80,6 +94,7 @@ def running_job_server(folder: Path) -> Iterator[str]:
 
 
 def environment() -> dict[str, str]:
+    """This environment, so that the project and this Python's commands are found."""
     return {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -88,6 +103,7 @@ def environment() -> dict[str, str]:
 
 
 def start(inputs: Sequence[str], output: Path, flags: Sequence[str]) -> subprocess.Popen[str]:
+    """The command in a process group of its own, to be killed."""
     command = [sys.executable, "-m", "pipeline.convert", *inputs, f"--output={output}", *flags]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(), start_new_session=True
@@ -106,22 +122,14 @@ def convert(inputs: Sequence[str], output: Path, flags: Sequence[str], timeout: 
     return process.returncode, out, err
 
 
-def digests(output: Path) -> Mapping[str, str]:
-    """SHA-256 by name of every file of a data set, the card among them."""
-    files = [file for file in output.rglob("*") if file.is_file() and STAGING_FOLDER not in file.parts]
-    return {
-        str(file.relative_to(output)): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in files
-        if file.name != LOCK
-    }
-
-
 def receipts(output: Path) -> dict[str, int]:
     """The staged chunks that are finished: name -> when."""
-    return {path.name: path.stat().st_mtime_ns for path in (output / STAGING_FOLDER).glob("chunk-*.json")}
+    found = (output / STAGING_FOLDER).glob("chunk-*.json")
+    return {path.name: path.stat().st_mtime_ns for path in found if path.name == without_temporary_mark(path.name)}
 
 
 def wait_for(condition, seconds: float = 90) -> None:  # type: ignore[no-untyped-def]
+    """Returns when the condition holds; fails after so many seconds."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -136,3 +144,25 @@ def kill_midway(victim: psutil.Process, output: Path, chunks: int) -> dict[str, 
     assert 2 <= len(finished) < chunks, "too late to be in the middle"
     victim.kill()
     return finished
+
+
+@contextlib.contextmanager
+def running(name: str, folder: Path) -> Iterator[list[str]]:
+    """The flags of an engine that runs as long as the block does."""
+    need(name.removesuffix(" pool"))
+    with contextlib.ExitStack() as stack:
+        flags = list(_FLAGS[name.removesuffix(" pool")])
+        if name.endswith(" pool"):
+            flags += stack.enter_context(running_cluster(folder / "cluster", pools_only=True))[0]
+        if name == "flink cluster":
+            flags += stack.enter_context(running_cluster(folder / "cluster"))[0]
+        if name == "job server pool":
+            flags.append(f"--job_endpoint={stack.enter_context(running_job_server(folder))}")
+        yield flags
+
+
+def undisturbed(inputs: list[str], output: Path, *flags: str) -> dict[str, str]:
+    """Digests of what the command leaves where nothing goes wrong."""
+    status, out, err = convert(inputs, output, ["--direct_running_mode=in_memory", *flags])
+    assert (status, err) == (0, ""), out
+    return digests(output)

@@ -14,15 +14,18 @@ Record = tuple[bytes, np.ndarray]
 
 
 def tag(character: str) -> bytes:
+    """The two raw bytes of a character, NUL-padded."""
     return character.encode("gbk").ljust(2, b"\0")
 
 
 def record(tag_bytes: bytes, bitmap: np.ndarray) -> bytes:
+    """A GNT record: header and bitmap."""
     height, width = bitmap.shape
     return struct.pack("<I2sHH", 10 + width * height, tag_bytes, width, height) + bitmap.tobytes()
 
 
 def member(records: Iterable[Record]) -> bytes:
+    """A .gnt of these records."""
     return b"".join(record(tag_bytes, bitmap) for tag_bytes, bitmap in records)
 
 
@@ -41,6 +44,7 @@ def strokes(seed: int, width: int = 70, height: int = 64) -> np.ndarray:
 
 
 def records_of(characters: str, seed: int = 0) -> list[Record]:
+    """A record of each character, of different sizes; equal for equal arguments."""
     return [
         (tag(character), strokes(seed * 1000 + i, 50 + (7 * i + seed) % 60, 48 + (5 * i) % 50))
         for i, character in enumerate(characters)
@@ -61,6 +65,7 @@ def parse(data: bytes) -> list[tuple[int, bytes, np.ndarray]]:
 
 
 def write_zip(path: Path, members: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> Path:
+    """A zip of these members; returns its path."""
     with zipfile.ZipFile(path, "w", compression) as archive:
         for name, data in members.items():
             archive.writestr(name, data)

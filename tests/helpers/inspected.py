@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import gnt_files
 import numpy as np
-
-from pipeline.convert import main as convert_main
-
-Run = Callable[..., tuple[int, str, str]]
-"""Runs pipeline.inspect; returns its exit status, stdout and stderr."""
-
-
-def converted(output: Path, *arguments: str | Path) -> Path:
-    assert convert_main(["--runner=DirectRunner", *map(str, arguments), f"--output={output}"]) == 0
-    return output
+from commands import converted, inputs
 
 
 def both_splits(archives: Path, output: Path) -> Path:
     """The data set of conftest's archives, train in two shards."""
     return converted(output, *inputs(archives), "--num_shards=train=2")
-
-
-def inputs(archives: Path) -> tuple[str, str]:
-    return f"--input=train={archives}/train", f"--input=test={archives}/test"
 
 
 def dirty_set(folder: Path) -> Path:
@@ -51,6 +37,7 @@ def dirty_set(folder: Path) -> Path:
 
 
 def tagged(records: list[tuple[str, np.ndarray]]) -> list[gnt_files.Record]:
+    """(tag, bitmap) for (character, bitmap)."""
     return [(gnt_files.tag(character), bitmap) for character, bitmap in records]
 
 

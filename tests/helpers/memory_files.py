@@ -48,6 +48,8 @@ class _Writes(io.BytesIO):
 
 
 class MemoryFiles(FileSystem):
+    """What Beam asks of a store, answered from FILES."""
+
     @classmethod
     def scheme(cls) -> str:
         return "mem"

@@ -25,6 +25,7 @@ class Damaged:
 
 
 def mutate(original: bytes, kind: str, rng: random.Random, most_bytes: int = 5_000) -> Damaged:
+    """One mutation of a kind, at a place that `rng` draws."""
     edits = sorted(_edits(original, kind, rng, most_bytes))
     data, end = b"", 0
     for begin, stop, instead in edits:
@@ -43,6 +44,7 @@ def mutate(original: bytes, kind: str, rng: random.Random, most_bytes: int = 5_0
 
 
 def flip_header_bit(original: bytes, record: int, bit: int) -> bytes:
+    """The data with one bit of a record's header turned round."""
     changed = bytearray(original)
     changed[parse(original)[record][0] + bit // 8] ^= 1 << bit % 8
     return bytes(changed)

@@ -108,6 +108,7 @@ def spine(ink: np.ndarray) -> np.ndarray:
 
 
 def turned(ink: np.ndarray, degrees: float) -> np.ndarray:
+    """Ink turned by so many degrees."""
     room = int(0.15 * max(ink.shape))
     padded = np.pad(ink, room)
     height, width = padded.shape
@@ -184,4 +185,5 @@ def letter(character: str, slanted: bool) -> np.ndarray:
 
 
 def as_uint8(picture: np.ndarray) -> np.ndarray:
+    """Rounded, and held to 0 … 255."""
     return np.clip(np.rint(picture), 0, 255).astype(np.uint8)

@@ -13,6 +13,7 @@ import numpy as np
 
 
 def median(grey: np.ndarray) -> np.ndarray:
+    """The median of the 3 × 3 pixels around, the border repeated."""
     padded = np.pad(grey, 1, mode="edge")
     h, w = grey.shape
     around = np.stack([padded[dy : dy + h, dx : dx + w] for dy in range(3) for dx in range(3)])
@@ -20,22 +21,20 @@ def median(grey: np.ndarray) -> np.ndarray:
 
 
 def stretch(grey: np.ndarray) -> np.ndarray:
+    """Its range stretched to 0 … 255, rounded half up."""
     low, high = int(grey.min()), int(grey.max())
     return np.floor((grey.astype(np.float64) - low) * 255 / (high - low) + 0.5).astype(np.uint8)
 
 
 def otsu_ink(grey: np.ndarray) -> np.ndarray:
     """255 at or below the first threshold that separates the two levels best."""
-    histogram = np.bincount(grey.ravel(), minlength=256).astype(float)
-    levels = np.arange(256)
+    histogram = np.bincount(grey.ravel(), minlength=256)
+    below, weight = np.cumsum(histogram), np.cumsum(histogram * np.arange(256))
+    above, weight_above = below[-1] - below, weight[-1] - weight
     best, threshold = -1.0, 0
-    for t in range(255):
-        below, above = histogram[: t + 1], histogram[t + 1 :]
-        if below.sum() == 0 or above.sum() == 0:
-            continue
-        mean_below = (below * levels[: t + 1]).sum() / below.sum()
-        mean_above = (above * levels[t + 1 :]).sum() / above.sum()
-        between = below.sum() * above.sum() * (mean_below - mean_above) ** 2
+    for t in np.flatnonzero((below > 0) & (above > 0)):
+        means_apart = weight[t] / below[t] - weight_above[t] / above[t]
+        between = float(below[t]) * float(above[t]) * means_apart**2
         if between > best * (1 + 1e-9):
             best, threshold = between, t
     return np.where(grey <= threshold, 255, 0).astype(np.uint8)

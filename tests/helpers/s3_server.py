@@ -21,6 +21,8 @@ ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "secret",
 
 @dataclass(frozen=True)
 class Request:
+    """What the server was asked for, and what went over the wire."""
+
     kind: str
     """GET, HEAD, PUT, LIST, DELETE, or a step of a multipart upload: CREATE, PART, COMPLETE, ABORT."""
     key: str
@@ -33,6 +35,8 @@ class Request:
 
 @dataclass
 class Server:
+    """The server, its log, and the faults it is told to make."""
+
     url: str
     client: Any = None
     """boto3's, as the tests look at the bucket."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tiny_run
+from html_file import HtmlFile
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,41 +23,11 @@ from model.answers.run import read_metrics
 from model.report import charts
 from model.report.page import Glyph, Page, PairOfGlyphs, WorstRow, data_uri
 
-VOID = {"meta", "img", "br", "polyline", "line", "circle"}
 NASTY = '<script>alert("1")</script>&\'x'
 
 
-class Checker(HTMLParser):
-    """Every tag closed in order; collects the tags, the references and the text."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(html)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if not (self.open and self.open[-1] == "style"):
-            self.text += data
-
-
 def assert_needs_no_network(html: str) -> None:
-    for tag, attributes in Checker(html).tags:
+    for tag, attributes in HtmlFile(html).tags:
         assert tag not in {"script", "link", "iframe", "object", "base"}
         for name in ("src", "href", "xlink:href", "srcset"):
             assert (attributes.get(name) or "data:").startswith("data:image/png;base64,") or not attributes.get(name)
@@ -99,7 +69,7 @@ def test_figures_agree_with_the_evaluation(data: Path, run: Path) -> None:
     assert named["writers"] == "3"
     assert named["training steps"] == "100"
     assert NASTY not in html
-    assert NASTY in Checker(html).text
+    assert NASTY in HtmlFile(html).text
 
 
 def test_shown_images_are_those_of_their_samples(data: Path, run: Path) -> None:
@@ -111,7 +81,7 @@ def test_shown_images_are_those_of_their_samples(data: Path, run: Path) -> None:
     for record in tf.data.TFRecordDataset(sorted(map(str, data.glob("test-*.tfrecord")))):
         example = tf.io.parse_single_example(record, spec)
         truths[example["image"].numpy()] = tiny_run.CHARACTERS[int(example["label"])]
-    shown = [attributes for tag, attributes in Checker(html).tags if tag == "img"]
+    shown = [attributes for tag, attributes in HtmlFile(html).tags if tag == "img"]
     assert len(shown) >= 24
     for attributes in shown:
         png = base64.b64decode((attributes["src"] or "").split(",", 1)[1])
@@ -158,7 +128,7 @@ def test_every_text_is_escaped() -> None:
     ).to_html()
     assert_needs_no_network(html)
     assert "<script" not in html
-    assert Checker(html).text.count(NASTY) >= 20
+    assert HtmlFile(html).text.count(NASTY) >= 20
 
 
 def test_an_image_survives_its_way_into_the_page() -> None:

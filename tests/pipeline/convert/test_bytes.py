@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
+import commands
 import gnt_files
 import pyarrow.parquet as pq
 import pytest
+from commands import Run, converted, inputs
 
 from schemas.dataset import read_card
 
-Run = Callable[..., tuple[int, str, str]]
 SHARDS = ("--num_shards=train=3", "--num_shards=test=2")
 
 GOLDEN = {
@@ -43,25 +42,20 @@ GOLDEN = {
 
 def digests(folder: Path) -> dict[str, str]:
     """SHA-256 by name of every shard and manifest file."""
-    files = [*folder.glob("*.tfrecord"), *folder.glob("manifest/*.parquet")]
-    return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    found = commands.digests(folder)
+    return {name: digest for name, digest in found.items() if name.endswith((".tfrecord", ".parquet"))}
 
 
 @pytest.fixture(scope="module")
 def reference(archives: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    from pipeline.convert import main
-
     folder = tmp_path_factory.mktemp("reference") / "out"
-    inputs = [f"--input=train={archives / 'train'}", f"--input=test={archives / 'test'}"]
-    assert main([*inputs, *SHARDS, f"--output={folder}", "--direct_num_workers=1"]) == 0
-    return digests(folder)
+    return digests(converted(folder, *inputs(archives), *SHARDS, "--direct_num_workers=1"))
 
 
 @pytest.mark.parametrize("flag", list(GOLDEN))
 def test_golden_digests(archives: Path, tmp_path: Path, convert: Run, flag: str) -> None:
     """These change only with FORMAT_VERSION, or with a library named on the card; the CHANGELOG says why."""
-    inputs = [f"--input=train={archives}/train", f"--input=test={archives}/test"]
-    status, _, _ = convert(*inputs, flag, f"--output={tmp_path}/o")
+    status, _, _ = convert(*inputs(archives), flag, f"--output={tmp_path}/o")
     assert status == 0
     assert digests(tmp_path / "o") == GOLDEN[flag]
 
@@ -87,16 +81,14 @@ def test_the_card_knows_the_digests(archives: Path, tmp_path: Path, convert: Run
 def test_however_it_is_run(
     archives: Path, tmp_path: Path, convert: Run, reference: dict[str, str], flags: tuple[str, ...]
 ) -> None:
-    inputs = [f"--input=train={archives}/train", f"--input=test={archives}/test"]
-    status, _, err = convert(*inputs, *SHARDS, f"--output={tmp_path}/o", *flags)
+    status, _, err = convert(*inputs(archives), *SHARDS, f"--output={tmp_path}/o", *flags)
     assert (status, err) == (0, "")
     assert digests(tmp_path / "o") == reference
 
 
 @pytest.mark.engine
 def test_as_a_newcomer_runs_it(archives: Path, tmp_path: Path, reference: dict[str, str]) -> None:
-    inputs = [f"--input=train={archives}/train", f"--input=test={archives}/test"]
-    command = [sys.executable, "-m", "pipeline.convert", *inputs, *SHARDS, f"--output={tmp_path}/o"]
+    command = [sys.executable, "-m", "pipeline.convert", *inputs(archives), *SHARDS, f"--output={tmp_path}/o"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert digests(tmp_path / "o") == reference
@@ -131,9 +123,9 @@ def test_from_a_zip_only_the_archive_column_differs(
     for split in ("train", "test"):
         members = {f"HWDB/{path.name}": path.read_bytes() for path in archives.glob(f"{split}/*.gnt")}
         gnt_files.write_zip(tmp_path / f"{split}.zip", members, compression)
-    inputs = [f"--input=train={tmp_path}/train.zip", f"--input=test={tmp_path}/test.zip"]
-    convert(*inputs, *SHARDS, f"--output={tmp_path}/zipped")
-    convert(f"--input=train={archives}/train", f"--input=test={archives}/test", *SHARDS, f"--output={tmp_path}/loose")
+    zips = [f"--input=train={tmp_path}/train.zip", f"--input=test={tmp_path}/test.zip"]
+    convert(*zips, *SHARDS, f"--output={tmp_path}/zipped")
+    convert(*inputs(archives), *SHARDS, f"--output={tmp_path}/loose")
     found = digests(tmp_path / "zipped")
     assert {n: d for n, d in found.items() if n.endswith("tfrecord")} == {
         n: d for n, d in reference.items() if n.endswith("tfrecord")

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import gnt_files
 import numpy as np
 import plain_steps
-import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
+from commands import converted, rows_of
 
-Run = Callable[..., tuple[int, str, str]]
+FOLDERS = {"train": "20-characters", "test": "one-writer"}
 SPEC = {
     "image": tf.io.FixedLenFeature([], tf.string),
     "label": tf.io.FixedLenFeature([], tf.int64),
@@ -27,80 +28,90 @@ def preset(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def converted(real: Path, preset: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from pipeline.convert import main
-
-    folder = tmp_path_factory.mktemp("converted") / "out"
-    inputs = [f"--input=train={real / '20-characters'}", f"--input=test={real / 'one-writer'}"]
+def data_set(real: Path, preset: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    inputs = [f"--input={split}={real / folder}" for split, folder in FOLDERS.items()]
     flags = (f"--preset={preset}", "--num_shards=train=3")
-    assert main(["--runner=DirectRunner", *inputs, f"--output={folder}", *flags]) == 0
-    return folder
+    return converted(tmp_path_factory.mktemp("converted") / "out", *inputs, *flags)
 
 
-def rows_of(folder: Path, split: str) -> list[dict[str, object]]:
-    parts = sorted((folder / "manifest").glob(f"{split}-*.parquet"))
-    return [row for part in parts for row in pq.read_table(part).to_pylist()]
+@dataclass(frozen=True)
+class Plain:
+    """A record as the test itself reads it, and what the plain steps make of it."""
+
+    tag: bytes
+    bitmap: np.ndarray
+    image: np.ndarray
+    box: tuple[int, int, int, int]
+
+
+@pytest.fixture(scope="module")
+def plain(real: Path, preset: str) -> dict[str, dict[str, Plain]]:
+    """Split -> sample_id -> the record, dropped ones too."""
+    steps = plain_steps.PRESETS[preset]
+    return {
+        split: {
+            f"{split}/{path.name}/{index}": Plain(tag, bitmap, *steps(bitmap))
+            for path in sorted((real / folder).glob("*.gnt"))
+            for index, (_, tag, bitmap) in enumerate(gnt_files.parse(path.read_bytes()))
+        }
+        for split, folder in FOLDERS.items()
+    }
 
 
 @pytest.mark.parametrize(("split", "read", "kept", "dropped"), [("train", 5758, 4800, 958), ("test", 1000, 1000, 0)])
-def test_counts(converted: Path, split: str, read: int, kept: int, dropped: int) -> None:
-    statuses = [row["status"] for row in rows_of(converted, split)]
+def test_counts(data_set: Path, split: str, read: int, kept: int, dropped: int) -> None:
+    statuses = [row["status"] for row in rows_of(data_set, split)]
     assert (len(statuses), statuses.count("kept"), statuses.count("dropped")) == (read, kept, dropped)
-    counts = json.loads((converted / "dataset.json").read_text())["splits"][split]["counts"]
+    counts = json.loads((data_set / "dataset.json").read_text())["splits"][split]["counts"]
     assert counts == {
         "read": read,
         "kept": kept,
         "dropped": {"outside_class_set": dropped} if dropped else {},
         "rejected": {},
     }
-    assert {row["char"] for row in rows_of(converted, split) if row["status"] == "dropped"} <= set("宄宓宕宬")
+    assert {row["char"] for row in rows_of(data_set, split) if row["status"] == "dropped"} <= set("宄宓宕宬")
 
 
-@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("split", FOLDERS)
 def test_every_example_equals_an_independent_recomputation(
-    converted: Path, real: Path, preset: str, split: str
+    data_set: Path, plain: dict[str, dict[str, Plain]], split: str
 ) -> None:
-    classes = (converted / "classes.txt").read_text().split()
-    folder = real / {"train": "20-characters", "test": "one-writer"}[split]
-    expected = {}
-    for path in sorted(folder.glob("*.gnt")):
-        for index, (_, tag, bitmap) in enumerate(gnt_files.parse(path.read_bytes())):
-            character = tag.decode("gbk")
-            if character in classes:
-                image, _ = plain_steps.PRESETS[preset](bitmap)
-                expected[f"{split}/{path.name}/{index}"] = (classes.index(character), image)
+    classes = {name: label for label, name in enumerate((data_set / "classes.txt").read_text().split())}
+    expected = {name: record for name, record in plain[split].items() if record.tag.decode("gbk") in classes}
     seen = set()
-    shards = sorted(map(str, converted.glob(f"{split}-*.tfrecord")))
-    for serialized in tf.data.TFRecordDataset(shards):
-        example = tf.io.parse_single_example(serialized, SPEC)
-        sample_id = example["sample_id"].numpy().decode()
-        label, image = expected[sample_id]
-        assert example["label"].numpy() == label
-        assert np.array_equal(tf.io.decode_raw(example["image"], tf.uint8).numpy().reshape(64, 64), image)
-        seen.add(sample_id)
+    shards = sorted(map(str, data_set.glob(f"{split}-*.tfrecord")))
+    for serialized in tf.data.TFRecordDataset(shards).batch(500):
+        examples = tf.io.parse_example(serialized, SPEC)
+        images = tf.io.decode_raw(examples["image"], tf.uint8).numpy().reshape(-1, 64, 64)
+        for name, label, image in zip(examples["sample_id"].numpy(), examples["label"].numpy(), images, strict=True):
+            record = expected[name.decode()]
+            assert label == classes[record.tag.decode("gbk")]
+            assert np.array_equal(image, record.image)
+            seen.add(name.decode())
     assert seen == expected.keys()
 
 
-@pytest.mark.parametrize("split", ["train", "test"])
-def test_every_row_leads_to_the_bytes_it_names(converted: Path, real: Path, preset: str, split: str) -> None:
-    folder = real / {"train": "20-characters", "test": "one-writer"}[split]
-    sources = {path.name: path.read_bytes() for path in folder.glob("*.gnt")}
-    shards = {path.name: path.read_bytes() for path in converted.glob(f"{split}-*.tfrecord")}
+@pytest.mark.parametrize("split", FOLDERS)
+def test_every_row_leads_to_the_bytes_it_names(
+    data_set: Path, real: Path, plain: dict[str, dict[str, Plain]], split: str
+) -> None:
+    sources = {path.name: path.read_bytes() for path in (real / FOLDERS[split]).glob("*.gnt")}
+    shards = {path.name: path.read_bytes() for path in data_set.glob(f"{split}-*.tfrecord")}
     covered: dict[str, int] = dict.fromkeys(sources, 0)
-    for row in rows_of(converted, split):
-        source = sources[row["member"]]
+    for row in rows_of(data_set, split):
+        source, record = sources[row["member"]], plain[split][row["sample_id"]]
         begin, size = row["source_offset"], row["source_bytes"]
         [(_, tag, bitmap)] = gnt_files.parse(source[begin : begin + size])
         assert (tag.hex(), tag.decode("gbk")) == (row["tag"], row["char"])
         assert bitmap.shape == (row["height"], row["width"])
-        assert row["ink_fraction"] == pytest.approx(np.mean(bitmap < 255), rel=1e-6)
+        assert (tag, bitmap.tobytes()) == (record.tag, record.bitmap.tobytes())
+        assert math.isclose(row["ink_fraction"], np.mean(bitmap < 255), rel_tol=1e-6)
         covered[row["member"]] += size
         if row["status"] != "kept":
             assert row["shard"] is None
             assert row["shard_offset"] is None
             continue
-        _, box = plain_steps.PRESETS[preset](bitmap)
-        assert (row["crop_x"], row["crop_y"], row["crop_width"], row["crop_height"]) == box
+        assert (row["crop_x"], row["crop_y"], row["crop_width"], row["crop_height"]) == record.box
         frame = shards[row["shard"]][row["shard_offset"] :][: row["shard_bytes"]]
         assert int.from_bytes(frame[:8], "little") == row["shard_bytes"] - 16
         example = tf.train.Example.FromString(frame[12:-4])
@@ -109,10 +120,10 @@ def test_every_row_leads_to_the_bytes_it_names(converted: Path, real: Path, pres
     assert covered == {name: len(data) for name, data in sources.items()}
 
 
-def test_shard_index_counts_the_examples(converted: Path) -> None:
-    for shard in converted.glob("*.tfrecord"):
+def test_shard_index_counts_the_examples(data_set: Path) -> None:
+    for shard in data_set.glob("*.tfrecord"):
         split = shard.name.split("-")[0]
-        rows = [row for row in rows_of(converted, split) if row["shard"] == shard.name]
+        rows = [row for row in rows_of(data_set, split) if row["shard"] == shard.name]
         ids = [row["sample_id"] for row in sorted(rows, key=lambda row: row["shard_index"])]
         examples = [tf.train.Example.FromString(s.numpy()) for s in tf.data.TFRecordDataset(str(shard))]
         assert ids == [e.features.feature["sample_id"].bytes_list.value[0].decode() for e in examples]

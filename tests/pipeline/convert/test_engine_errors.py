@@ -6,11 +6,12 @@ import http.server
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from apache_beam.options.pipeline_options import FlinkRunnerOptions
+from commands import Run
 
 from pipeline.convert.engines import explain, make_engine
 from pipeline.errors import user_error_in
@@ -116,7 +117,7 @@ def test_a_server_that_is_not_there(runner: str, flag: str, more: list[str], clo
     ],
 )
 def test_runners_that_lose_data_are_refused(
-    runner: str, reason: str, archives: Path, tmp_path: Path, convert: Callable[..., tuple[int, str, str]]
+    runner: str, reason: str, archives: Path, tmp_path: Path, convert: Run
 ) -> None:
     status, _, err = convert(f"--input={archives}/train", f"--output={tmp_path}/o", f"--runner={runner}")
     assert (status, err.count("\n")) == (2, 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 import signal
@@ -14,8 +13,9 @@ from pathlib import Path
 import gnt_files
 import psutil
 import pytest
+from commands import digests
 
-from schemas.dataset import CARD, LOCK, STAGING_FOLDER
+from schemas.dataset import CARD, STAGING_FOLDER
 from schemas.machine import without_temporary_mark
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
@@ -49,23 +49,17 @@ def start(members: Path, output: Path) -> subprocess.Popen[str]:
     )
 
 
-def digests(output: Path) -> dict[str, str]:
-    files = [
-        path for path in output.rglob("*") if path.is_file() and STAGING_FOLDER not in path.parts and path.name != LOCK
-    ]
-    return {str(path.relative_to(output)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
 def committed(output: Path) -> dict[str, int]:
-    """Staged chunks and shards that an earlier run finished: name -> when."""
-    return {path.name: path.stat().st_mtime_ns for path in (output / STAGING_FOLDER).glob("*.json")}
+    """Receipts of the staged chunks and shards that an earlier run finished: name -> when."""
+    found = (output / STAGING_FOLDER).glob("*.json")
+    return {path.name: path.stat().st_mtime_ns for path in found if path.name == without_temporary_mark(path.name)}
 
 
 def begun(output: Path) -> set[str]:
     """Temporary files and pieces without a receipt: what was being made when the conversion was killed."""
     finished = {name.removesuffix(".json") for name in committed(output)}
-    pieces = (output / STAGING_FOLDER).glob("chunk-*")
-    return {path.name for path in pieces if path.suffix != ".json" and path.name not in finished}
+    names = {path.name for path in (output / STAGING_FOLDER).glob("chunk-*")}
+    return names - finished - committed(output).keys()
 
 
 def chunks_of(files: set[str]) -> set[str]:

@@ -14,31 +14,8 @@ from pathlib import Path
 import gnt_files
 import numpy as np
 import pytest
-from inspected import Run, both_splits, converted, dirty_set, originals, tagged
-
-from pipeline.inspect import main
-
-
-@pytest.fixture(scope="module")
-def dataset(archives: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return both_splits(archives, tmp_path_factory.mktemp("inspect") / "set")
-
-
-@pytest.fixture(scope="module")
-def dirty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return dirty_set(tmp_path_factory.mktemp("dirty"))
-
-
-@pytest.fixture
-def inspect(capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        capsys.readouterr()
-        status = main([str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        return status, printed.out, printed.err
-
-    return run
-
+from commands import Run, converted
+from inspected import originals, tagged
 
 # The summary
 

@@ -7,26 +7,7 @@ import shutil
 from pathlib import Path
 
 import gnt_files
-import pytest
-from inspected import Run, both_splits, converted, inputs
-
-from pipeline.inspect import main
-
-
-@pytest.fixture(scope="module")
-def dataset(archives: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return both_splits(archives, tmp_path_factory.mktemp("inspect") / "set")
-
-
-@pytest.fixture
-def inspect(capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        capsys.readouterr()
-        status = main([str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        return status, printed.out, printed.err
-
-    return run
+from commands import Run, converted, inputs
 
 
 def test_diff_finds_settings_records_labels_and_pixels(

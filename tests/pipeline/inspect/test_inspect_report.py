@@ -8,52 +8,16 @@ import shutil
 import struct
 import subprocess
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from inspected import both_splits, dirty_set
+from html_file import HtmlFile
 
 from pipeline.inspect import main
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-VOID = {"meta", "img", "br", "line", "rect", "path"}
-
-
-class Page(HTMLParser):
-    """The tags in their order, the text of each section, every attribute; complains about tags that don't match."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.attributes: list[tuple[str, str, str]] = []
-        self.sections: dict[str, str] = {}
-        self.section = ""
-        self.feed(html)
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in VOID:
-            self.open.append(tag)
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-        if tag == "section":
-            self.section = dict(attrs)["id"] or ""
-            self.sections[self.section] = ""
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.section:
-            self.sections[self.section] += data
-
-
-@pytest.fixture(scope="module")
-def dirty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return dirty_set(tmp_path_factory.mktemp("dirty"))
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +28,7 @@ def report(dirty: Path) -> Path:
 
 
 def test_it_is_one_file_in_which_nothing_runs_and_nothing_is_fetched(report: Path) -> None:
-    page = Page(report.read_text())
+    page = HtmlFile(report.read_text())
     assert not {tag for tag, _, _ in page.attributes} & {"script", "link", "iframe", "object", "form", "base"}
     assert not [name for _, name, _ in page.attributes if name.startswith("on")]
     sources = [value for _, name, value in page.attributes if name in ("src", "href", "action", "data")]
@@ -84,7 +48,7 @@ def test_names_in_the_data_are_text(report: Path) -> None:
 
 
 def test_every_section_says_what_the_data_holds(report: Path) -> None:
-    sections = Page(report.read_text()).sections
+    sections = HtmlFile(report.read_text()).sections
     for said, section in {
         "Leak": "records",
         "identical bitmaps": "records",
@@ -104,11 +68,10 @@ def test_every_section_says_what_the_data_holds(report: Path) -> None:
     assert all(len(words) > 80 for words in sections.values()), {name: len(words) for name, words in sections.items()}
 
 
-def test_its_pictures_are_the_samples_of_the_shards(archives: Path, tmp_path: Path) -> None:
-    folder = both_splits(archives, tmp_path / "set")
-    assert main([str(folder), "--html", str(tmp_path / "report.html")]) == 0
+def test_its_pictures_are_the_samples_of_the_shards(dataset: Path, tmp_path: Path) -> None:
+    assert main([str(dataset), "--html", str(tmp_path / "report.html")]) == 0
     html = (tmp_path / "report.html").read_text()
-    stored = {name: image for shard in folder.glob("*.tfrecord") for name, image in samples(shard.read_bytes())}
+    stored = {name: image for shard in dataset.glob("*.tfrecord") for name, image in samples(shard.read_bytes())}
     characters = re.search(r'<section id="characters">.*?</section>', html, flags=re.DOTALL)
     assert characters
     images = re.findall(r'base64,([^"]+)" alt="(.) ([^"]+)"', characters[0])

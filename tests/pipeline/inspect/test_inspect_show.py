@@ -10,29 +10,13 @@ import cv2
 import gnt_files
 import numpy as np
 import pytest
-from inspected import Run, both_splits, converted, originals
+from commands import Run, converted
+from inspected import originals
 
-from pipeline.inspect import main
 from pipeline.inspect.pictures.blocks import draw
 from pipeline.inspect.pictures.steps import Picture, step_pictures
 from pipeline.steps.plain import binarize, preprocess
 from pipeline.steps.settings import PRESETS, PreprocessConfig
-
-
-@pytest.fixture(scope="module")
-def dataset(archives: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return both_splits(archives, tmp_path_factory.mktemp("inspect") / "set")
-
-
-@pytest.fixture
-def inspect(capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        capsys.readouterr()
-        status = main([str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        return status, printed.out, printed.err
-
-    return run
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import s3_server
-from inspected import inputs
+from commands import inputs
 
 from pipeline import convert, inspect, verify
 from schemas.dataset import CARD

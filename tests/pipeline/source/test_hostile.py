@@ -9,13 +9,14 @@ import struct
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
 import gnt_files
 import pyarrow.parquet as pq
 import pytest
+from commands import Run
 
 from pipeline import verify
 from pipeline.source import gnt
@@ -25,7 +26,6 @@ from schemas.dataset import read_card
 from schemas.errors import UserError
 from schemas.manifest import EMPTY_BITMAP, HEADER_MISMATCH, OVERSIZED, TRUNCATED
 
-Run = Callable[..., tuple[int, str, str]]
 MEMBER = gnt_files.member(gnt_files.records_of("啊阿埃挨哎"))
 SECONDS = 30
 MOST_BYTES = 512 << 20  # 512 MiB: the README's bound for a process

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -50,10 +51,18 @@ def _kept_kernels_found(folder: Path, *options: str) -> bool:
     return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout == "1 1\n"
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a first process has kept."""
+    folder = tmp_path_factory.mktemp("kept")
+    assert not _kept_kernels_found(folder)
+    return folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["nbc", "nbi"])
-def test_what_was_torn_by_a_power_cut_is_compiled_again(tmp_path: Path, kind: str) -> None:
-    assert not _kept_kernels_found(tmp_path)
+def test_what_was_torn_by_a_power_cut_is_compiled_again(kept: Path, tmp_path: Path, kind: str) -> None:
+    shutil.copytree(kept, tmp_path, dirs_exist_ok=True)
     assert _kept_kernels_found(tmp_path)
     for path in tmp_path.rglob(f"*preprocess*.{kind}"):
         path.write_bytes(b"" if kind == "nbc" else bytes(path.stat().st_size))
