@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pipeline import storage
 from pipeline.shards import publish
 from pipeline.shards.config import LIBRARIES
+from pipeline.steps.settings import PreprocessConfig
 from pipeline.verify.findings import RESTORE, Finding, Findings
 from pipeline.verify.shard import ShardReport
 from schemas.classes import ClassList, ClassListError, parse_classes
@@ -16,20 +17,42 @@ from schemas.dataset import (
     CARD,
     CLASSES,
     SIDE_FILES,
-    SPLITS,
     STAGING_FOLDER,
     TFDS_LABELS,
     Card,
     Counts,
     index_name,
-    manifest_part_name,
-    shard_name,
+    parse_card,
 )
 from schemas.errors import UserError, explained, printable
 from schemas.manifest import DROPPED, KEPT, REJECTED
 
 _NOT_NAMED_BY = {"1.0.0": ("deflate",)}
 """Libraries that a card of an earlier format needn't name."""
+
+
+def read_card(folder: str) -> tuple[Card, bytes]:
+    """The card of a data set, here or behind a URL, and its bytes.
+
+    Raises DamagedCard for one that isn't what was written, another UserError where there is no data set to read.
+    """
+    content = _read(folder, CARD)
+    if content is None:
+        if not storage.is_remote(folder) and not storage.exists(folder):
+            raise UserError(f"{folder}: expected the folder of a data set, found none; check the path")
+        raise UserError(
+            f"{folder}: expected {CARD}, found none; the conversion isn't finished, run its command again, or this is "
+            "another folder"
+        )
+    return parse_card(content, storage.join(folder, CARD)), content
+
+
+def preprocess_config(card: Card) -> PreprocessConfig:
+    """The steps as the card has them. Raises UserError for ones that this release doesn't know."""
+    try:
+        return PreprocessConfig(**card.config["preprocess"])
+    except (TypeError, ValueError, KeyError) as error:
+        raise UserError(f"the card's settings can't be used here ({error}); use the release that wrote it") from error
 
 
 def check_card(card: Card, content: bytes) -> list[Finding]:
@@ -43,14 +66,6 @@ def check_card(card: Card, content: bytes) -> list[Finding]:
     if card.config.get("num_shards") != {name: len(split.shards) for name, split in card.splits.items()}:
         findings.add("expected as many shards as its num_shards say, found others; convert again")
     for name, split in card.splits.items():
-        if name not in SPLITS:
-            findings.add(f"expected one of the splits {', '.join(SPLITS)}, found {name!r}; convert again")
-        for index, file in enumerate(split.shards):
-            expected = names_of(name, index, len(split.shards))
-            if (file.path, file.manifest_path) != expected:
-                findings.add(
-                    f"expected {' and '.join(expected)}, found {file.path} and {file.manifest_path}; convert again"
-                )
         own = [entry.counts for entry in card.inputs if entry.split == name]
         if _kinds(split.counts) != sum(map(_kinds, own), Counter()) or split.counts.read != sum(c.read for c in own):
             findings.add(f"{name}: expected the counts to be the sum of the members', found others; convert again")
@@ -61,18 +76,13 @@ def check_card(card: Card, content: bytes) -> list[Finding]:
                 f"{found[0]:,} and {found[1]:,}; convert again"
             )
     for entry in card.inputs:
-        accounted = sum(_kinds(entry.counts).values())
+        accounted = sum(entry.counts.by_status.values())
         if entry.counts.read != accounted:
             findings.add(
                 f"{entry.member} of {entry.archive}: expected read = kept + dropped + rejected, found "
                 f"{entry.counts.read:,} and {accounted:,}; convert again"
             )
     return findings.all()
-
-
-def names_of(split: str, index: int, count: int) -> tuple[str, str]:
-    """The only names that a shard and its manifest part can have: others are never opened."""
-    return shard_name(split, index, count), manifest_part_name(split, index, count)
 
 
 def read_classes(card: Card, folder: str) -> ClassList | None:

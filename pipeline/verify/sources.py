@@ -9,18 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline import storage
 from pipeline.shards.config import library_versions
 from pipeline.source.archives import Input, Member, list_members
-from pipeline.steps.settings import PreprocessConfig
-from pipeline.verify.check import Advance, Report, pool, run
+from pipeline.verify.card import preprocess_config
+from pipeline.verify.check import Advance, Report, pool, read_rows, run
 from pipeline.verify.findings import Finding
-from pipeline.verify.record import COLUMNS, Recipe, check_records
+from pipeline.verify.record import Recipe, SourceJob, check_records
 from schemas.classes import ClassList
 from schemas.dataset import Card, MemberInput
-from schemas.errors import UserError, explained
 from schemas.example import FORMAT_VERSION
 
 SLICE_ROWS = 2_000
@@ -40,28 +38,13 @@ class Selection:
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class SourceJob:
-    """Some records of one member."""
-
-    member: Member
-    rows: pa.Table
-    recipe: Recipe
-    folder: str
-
-
 def check_sources(
-    report: Report,
-    folder: str,
-    classes: ClassList,
-    inputs: Sequence[Input],
-    selection: Selection,
-    processes: int,
-    advance: Advance = lambda _: None,
+    report: Report, inputs: Sequence[Input], selection: Selection, processes: int, advance: Advance
 ) -> None:
     """Adds to the report what the archives say otherwise. Raises UserError for inputs that can't be read."""
-    card = report.card
+    card, classes, folder = report.card, report.classes, report.folder
     assert card is not None
+    assert classes is not None
     members = _find_members(card, list_members(inputs, 0), report)
     recipe = _recipe(card, classes)
     paths = {
@@ -72,14 +55,10 @@ def check_sources(
     with pool(processes if total > SMALL_ROWS else 1) as executor:
         for batch in _batches(members, selection):
             jobs = [job for split in paths for job in _jobs(batch, split, paths[split], selection, recipe, folder)]
-            for job, found in run(executor, _check, jobs):
+            for job, found in run(executor, check_records, jobs):
                 report.findings += found
                 report.recomputed += job.rows.num_rows
-                advance(job.rows.num_rows)
-
-
-def records_to_check(card: Card, selection: Selection) -> int:
-    return sum(_wanted(entry, selection) for entry in card.inputs)
+                advance(job.rows.num_rows, total)
 
 
 def _find_members(card: Card, listed: Iterable[Member], report: Report) -> list[tuple[MemberInput, Member]]:
@@ -113,13 +92,9 @@ def _recipe(card: Card, classes: ClassList) -> Recipe:
     same_release = card.format_version == FORMAT_VERSION
     if not same_release and (card.format_version, card.image_encoding) not in _SAME_EXAMPLES:
         changed.insert(0, f"release (format {card.format_version})")
-    try:
-        steps = PreprocessConfig(**card.config["preprocess"])
-    except (TypeError, ValueError) as error:
-        raise UserError(f"the card's settings can't be used here ({error}); use the release that wrote it") from error
     return Recipe(
         classes=classes,
-        preprocess=steps,
+        preprocess=preprocess_config(card),
         image_encoding="png" if card.image_encoding == "png" else "raw",
         sample_fraction=float(card.config["sample_fraction"]),
         other_versions=", ".join(changed),
@@ -160,26 +135,19 @@ def _jobs(
     own = {name: piece for (of, name), piece in batch.items() if of == split}
     rows = pa.schema([]).empty_table()
     for path in paths if own else ():
-        with explained(f"read {path}"):
-            part = pq.ParquetFile(pa.BufferReader(storage.read_bytes(path))).read(columns=COLUMNS)
-        chosen = _in_batch(part, own)
+        chosen = _in_batch(read_rows(path), own)
         rows = pa.concat_tables([rows, chosen]) if rows.num_columns else chosen
         if selection.per_member is not None:
             rows = _draw(rows, selection.per_member, selection.seed)
     if not rows.num_rows:
         return
-    rows = rows.sort_by([("member", "ascending"), ("source_offset", "ascending")]).combine_chunks()
-    names = rows["member"].to_pylist()
-    begin = 0
-    while begin < len(names):
-        member = own[names[begin]][0]
-        end = begin
+    for name, (member, _, _) in own.items():
+        of_member = rows.filter(pc.equal(rows["member"], name)).sort_by("source_offset")
         most = SLICE_ROWS if member.random_access else BATCH_ROWS  # what is packed is unpacked from its start each time
-        while end < len(names) and names[end] == names[begin] and end - begin < most:
-            end += 1
-        # A slice would be sent to its process with all the rows it was cut from.
-        yield SourceJob(member, rows.take(np.arange(begin, end)), recipe, folder)
-        begin = end
+        for begin in range(0, len(of_member), most):
+            # A slice would be sent to its process with all the rows it was cut from.
+            piece = of_member.take(np.arange(begin, min(begin + most, len(of_member))))
+            yield SourceJob(member, piece, recipe, folder)
 
 
 def _in_batch(part: pa.Table, own: dict[str, tuple[Member, int, int]]) -> pa.Table:
@@ -197,7 +165,3 @@ def _draw(rows: pa.Table, per_member: int, seed: int) -> pa.Table:
     order = np.lexsort((drawn, member))
     starts = np.searchsorted(member[order], member[order])
     return rows.take(np.sort(order[np.arange(len(order)) - starts < per_member]))
-
-
-def _check(job: SourceJob) -> list[Finding]:
-    return check_records(job.member, job.rows, job.recipe, job.folder)
