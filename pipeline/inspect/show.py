@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import TextIO
 
 from pipeline import storage
 from pipeline.inspect.manifest import Inspected, Row
@@ -13,8 +13,7 @@ from pipeline.inspect.pictures.originals import Originals
 from pipeline.inspect.pictures.sheet import png, sheet
 from pipeline.inspect.pictures.steps import STORED, Picture, step_pictures
 from pipeline.inspect.pictures.stored import read_sample
-from pipeline.steps.settings import PreprocessConfig
-from schemas.dataset import Card
+from pipeline.verify.card import preprocess_config
 from schemas.errors import UserError, explained, printable
 from schemas.manifest import KEPT
 
@@ -74,14 +73,6 @@ def pictures_of(
     return drawn, lost
 
 
-def preprocess_config(card: Card) -> PreprocessConfig:
-    """The steps as the card has them. Raises UserError for ones that this release doesn't know."""
-    try:
-        return PreprocessConfig(**card.config["preprocess"])
-    except (TypeError, ValueError, KeyError) as error:
-        raise UserError(f"the card's settings can't be used here ({error}); use the release that wrote it") from error
-
-
 def describe(row: Row) -> str:
     """A record in a line: what it is, what became of it, and where in the archive it stands."""
     label = "no label" if row.label is None else f"label {row.label}"
@@ -101,28 +92,22 @@ def _caption(row: Row) -> str:
 
 def _choose(inspected: Inspected, choice: Choice) -> list[Row]:
     if choice.sample_ids:
-        marks = ", ".join("?" for _ in choice.sample_ids)
-        found = {row.sample_id: row for row in inspected.rows(f"WHERE sample_id IN ({marks})", choice.sample_ids)}
+        found = {row.sample_id: row for row in inspected.named(choice.sample_ids)}
         for sample_id in choice.sample_ids:
             if sample_id not in found:
-                raise UserError(
-                    f"{sample_id}: expected a sample_id like {_example(inspected)}, found no such record; "
-                    "--char and --writer show some"
-                )
+                ((like,),) = inspected.query("SELECT any_value(sample_id) FROM manifest")
+                what = f"expected a sample_id like {like}, found no such record"
+                raise UserError(f"{sample_id}: {what}; --char and --writer show some")
         return [found[sample_id] for sample_id in choice.sample_ids]
-    wanted = {"char": choice.char, "writer": choice.writer}
-    conditions = [f"{column} = ?" for column, value in wanted.items() if value is not None]
-    values: list[Any] = [value for value in wanted.values() if value is not None]
+    columns = {"char": choice.char, "writer": choice.writer}
+    wanted = {column: value for column, value in columns.items() if value is not None}
+    conditions = " AND ".join(f"{column} = ?" for column in wanted)
     # By digest: the same ones each time, from writers and members all over the set.
-    rest = f"WHERE {' AND '.join(conditions)} ORDER BY bitmap_digest, sample_id LIMIT ?"
-    rows = inspected.rows(rest, [*values, choice.limit])
+    rest = f"WHERE {conditions} ORDER BY bitmap_digest, sample_id LIMIT {choice.limit}"
+    rows = inspected.rows(rest, [*wanted.values()])
     if not rows:
-        what = " and ".join(f"{column} {value}" for column, value in wanted.items() if value is not None)
+        what = " and ".join(f"{column} {value}" for column, value in wanted.items())
         raise UserError(
             f"{inspected.folder}: expected records of {what}, found none; the summary names some that are there"
         )
     return rows
-
-
-def _example(inspected: Inspected) -> str:
-    return str(inspected.query("SELECT any_value(sample_id) FROM manifest")[0][0])

@@ -101,15 +101,11 @@ def check_files(card: Card, classes: ClassList | None, folder: str) -> list[Find
     """The files beside the shards, byte by byte, and every file that the card doesn't know."""
     findings: list[Finding] = []
     if classes is None:
-        findings.append(
-            Finding(
-                CLASSES, f"expected SHA-256 {card.class_digest}, found another here and in {TFDS_LABELS}; {RESTORE}"
-            )
-        )
+        what = f"expected SHA-256 {card.class_digest}, found another here and in {TFDS_LABELS}"
+        findings.append(Finding(CLASSES, f"{what}; {RESTORE}"))
     elif len(classes) != card.class_count:
-        findings.append(
-            Finding(CARD, f"expected class_count {len(classes):,}, found {card.class_count:,}; convert again")
-        )
+        what = f"expected class_count {len(classes):,}, found {card.class_count:,}"
+        findings.append(Finding(CARD, f"{what}; convert again"))
     expected = publish.side_files(card, classes) if classes else {}
     for name, text in expected.items():
         fault = _text_fault(folder, name, text.encode())

@@ -13,9 +13,10 @@ from schemas.errors import UserError, explained
 from schemas.example import IMAGE
 
 _VARINT = rb"[\x80-\xff]*[\x00-\x7f]"
+_NAME = bytes([len(IMAGE)]) + IMAGE.encode()
 # Features, the first entry of its map, that entry's name and value, which is a Feature, its BytesList, its only value.
 _BEFORE_IMAGE = re.compile(
-    b"\x0a%b\x0a%b\x0a%c%b\x12%b\x0a%b\x0a(%b)" % (_VARINT, _VARINT, len(IMAGE), IMAGE.encode(), *[_VARINT] * 3)
+    b"\x0a%b\x0a%b\x0a%b\x12%b\x0a%b\x0a(%b)" % (_VARINT, _VARINT, _NAME, _VARINT, _VARINT, _VARINT)
 )
 
 

@@ -102,7 +102,7 @@ class _Rows:
             lambda i: f"expected {name} {'given' if where[i] else 'empty'}, found {self.rows[name][i].as_py()!r}",
         )
 
-    def same(self, name: str, expected: Sequence[object] | np.ndarray) -> None:
+    def same(self, name: str, expected: Sequence[object]) -> None:
         found = self.values(name)
         wrong = found != np.array(expected, object)
         self.wrong(wrong, lambda i: f"expected {name} {expected[i]!r}, found {found[i]!r}")
@@ -191,8 +191,8 @@ class _Rows:
         elsewhere = self.present("shard") & (shards != shard)
         self.wrong(elsewhere, lambda i: f"expected shard {shard}, found {shards[i]!r}")
         length = np.where(self.kept, self.numbers("shard_bytes"), 0)
-        self.same("shard_index", np.where(self.kept, np.cumsum(self.kept) - 1, None))
-        self.same("shard_offset", np.where(self.kept, np.cumsum(length) - length, None))
+        for name, place in (("shard_index", np.cumsum(self.kept) - 1), ("shard_offset", np.cumsum(length) - length)):
+            self.same(name, [at if kept else None for at, kept in zip(place.tolist(), self.kept, strict=True)])
 
 
 def _tag_code(tag: str | None) -> int | None:

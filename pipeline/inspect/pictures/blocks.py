@@ -7,9 +7,9 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Literal, TextIO
 
-import cv2
 import numpy as np
 
+from pipeline.inspect.pictures.sheet import fit
 from pipeline.inspect.pictures.steps import Picture
 
 Colours = Literal["truecolour", "greys", "none"]
@@ -51,12 +51,10 @@ def draw(pictures: Sequence[Picture], columns: int, colours: Colours) -> str:
 
 def _cells(image: np.ndarray, side: int, colours: Colours) -> list[str]:
     """A string of `side` cells for each two rows of pixels."""
-    longer = max(image.shape)
-    height, width = (max(1, round(n * side / longer)) for n in image.shape)
-    small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    if height % 2:
+    small = fit(image, side)
+    if len(small) % 2:
         small = np.vstack([small, small[-1:]])
-    padding = " " * (side - width)
+    padding = " " * (side - small.shape[1])
     return [_line(upper, lower, colours) + padding for upper, lower in zip(small[::2], small[1::2], strict=True)]
 
 

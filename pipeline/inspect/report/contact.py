@@ -96,7 +96,7 @@ class Contact:
         if facts.identical.across:
             names = [n for first, last, _ in facts.identical.examples[: PER_GROUP // 2] for n in (first, last)]
             groups.append(
-                (f"identical bitmaps in more than one split ({facts.identical.across:,})", self._named(names))
+                (f"identical bitmaps in more than one split ({facts.identical.across:,})", self.inspected.named(names))
             )
         counts = self.inspected.query(
             "SELECT reason, count(*) FROM manifest WHERE status = 'rejected' GROUP BY reason ORDER BY reason"
@@ -166,10 +166,6 @@ class Contact:
 
     def _rows(self, condition: str, parameters: Sequence[Any] = ()) -> list[Row]:
         return self.inspected.rows(f"WHERE {condition}, sample_id LIMIT {PER_GROUP}", parameters)
-
-    def _named(self, sample_ids: Sequence[str]) -> list[Row]:
-        marks = ", ".join("?" for _ in sample_ids)
-        return self.inspected.rows(f"WHERE sample_id IN ({marks}) ORDER BY bitmap_digest, sample_id", sample_ids)
 
 
 def _spread_out(items: Sequence[Any], most: int) -> list[Any]:

@@ -6,10 +6,9 @@ import base64
 from collections.abc import Iterable, Sequence
 from html import escape
 
-import cv2
 import numpy as np
 
-from pipeline.inspect.pictures.sheet import png
+from pipeline.inspect.pictures.sheet import fit, png
 from pipeline.inspect.pictures.steps import Picture
 from schemas.errors import printable
 
@@ -118,11 +117,7 @@ def chart(title: str, *parts: str) -> str:
 
 def image(pixels: np.ndarray, label: str, most: int) -> str:
     """An <img> that carries its pixels, no larger than `most` a side."""
-    if max(pixels.shape) > most:
-        scale = most / max(pixels.shape)
-        size = tuple(max(1, round(n * scale)) for n in pixels.shape[::-1])
-        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    data = base64.b64encode(png(pixels)).decode()
+    data = base64.b64encode(png(fit(pixels, min(most, max(pixels.shape))))).decode()
     return f'<img src="data:image/png;base64,{data}" alt="{text(label)}" title="{text(label)}">'
 
 
