@@ -162,13 +162,10 @@ def _missing(inspected: Inspected) -> tuple[dict[str, int], list[MissingCharacte
 
 
 def _identical(inspected: Inspected) -> Identical:
-    inspected.query(
-        "CREATE OR REPLACE TEMP TABLE repeated AS SELECT bitmap_digest FROM manifest "
-        "WHERE status = 'kept' GROUP BY bitmap_digest HAVING count(*) > 1"
-    )
+    repeated = "SELECT bitmap_digest FROM manifest WHERE status = 'kept' GROUP BY bitmap_digest HAVING count(*) > 1"
     inspected.query(
         "CREATE OR REPLACE TEMP TABLE twin AS SELECT bitmap_digest, split, label, sample_id FROM manifest "
-        "SEMI JOIN repeated USING (bitmap_digest) WHERE status = 'kept'"
+        f"SEMI JOIN ({repeated}) USING (bitmap_digest) WHERE status = 'kept'"
     )
     within = dict(
         inspected.query(

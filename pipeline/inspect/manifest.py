@@ -73,7 +73,7 @@ def open_beside(folders: Sequence[str]) -> list[Inspected]:
         name = f"{VIEW}_{number}" if number else VIEW
         with explained_duckdb(folder):
             if storage.is_remote(folder):
-                connection.register(name, pa.concat_tables(map(read_rows, paths)))
+                connection.register(name, _read_parts(folder, paths))
             else:
                 literals = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
                 connection.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet([{literals}])")
@@ -89,10 +89,7 @@ def open_sealed(folder: str) -> Inspected:
     """
     card, paths = _find_parts(folder)
     connection = _connect()
-    connection.register(
-        VIEW,
-        pa.concat_tables(map(read_rows, paths)) if storage.is_remote(folder) else _local_dataset(folder, paths),
-    )
+    connection.register(VIEW, _read_parts(folder, paths))
     limits = f"memory_limit = '{_SEALED_MEMORY}'"
     for setting in (limits, "temp_directory = ''", "enable_external_access = false", "lock_configuration = true"):
         connection.execute(f"SET {setting}")
@@ -146,8 +143,10 @@ def _import_duckdb() -> Any:
     return duckdb
 
 
-def _local_dataset(folder: str, paths: Sequence[str]) -> ds.Dataset:
+def _read_parts(folder: str, paths: Sequence[str]) -> pa.Table | ds.Dataset:
     try:
+        if storage.is_remote(folder):
+            return pa.concat_tables(map(read_rows, paths))
         for path in paths:
             pq.read_metadata(path)  # a part that is none should be heard of before its rows are
         return ds.dataset(list(paths), format="parquet")

@@ -11,8 +11,6 @@ from pipeline import storage
 from schemas.dataset import Card, MemberInput
 from schemas.errors import explained
 
-_READ_BYTES = 8 << 20  # 8 MiB
-
 
 @dataclass(frozen=True, eq=False)
 class Publication:
@@ -151,8 +149,5 @@ def _read(members: Sequence[MemberInput]) -> int:
 
 
 def _md5(path: str) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
     with explained(f"read {path}"), storage.open_read(path) as stream:
-        while data := stream.read(_READ_BYTES):
-            digest.update(data)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()  # type: ignore[arg-type]

@@ -16,8 +16,6 @@ from schemas.machine import available_cores
 if TYPE_CHECKING:
     from pipeline.verify.check import Advance
 
-_MOST_PER_MEMBER = 2**31
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status: 0 if the data set is intact, 1 with findings, 2 if there is none."""
@@ -95,8 +93,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--processes", type=int, default=available_cores(), metavar="N", help="default: one a core, here %(default)s")
     arguments, beam = parser.parse_known_args(argv)
     arguments.beam = beam
-    if not 1 <= arguments.sample < _MOST_PER_MEMBER:
-        raise UserError(f"--sample {arguments.sample}: expected 1 or more")
+    at_least(1, "--sample", arguments.sample)
     at_least(1, "--processes", arguments.processes)
     if not -(2**63) <= arguments.seed < 2**63:
         raise UserError(f"--seed {arguments.seed}: expected a number of 64 bits")

@@ -13,17 +13,7 @@ from pipeline.steps.settings import PreprocessConfig
 from pipeline.verify.findings import RESTORE, Finding, Findings
 from pipeline.verify.shard import ShardReport
 from schemas.classes import ClassList, ClassListError, parse_classes
-from schemas.dataset import (
-    CARD,
-    CLASSES,
-    SIDE_FILES,
-    STAGING_FOLDER,
-    TFDS_LABELS,
-    Card,
-    Counts,
-    index_name,
-    parse_card,
-)
+from schemas.dataset import CARD, CLASSES, SIDE_FILES, STAGING_FOLDER, TFDS_LABELS, Card, Counts, index_name, parse_card
 from schemas.errors import UserError, explained, printable
 from schemas.manifest import DROPPED, KEPT, REJECTED
 

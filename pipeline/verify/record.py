@@ -49,15 +49,8 @@ class Recipe:
     preprocess: PreprocessConfig
     image_encoding: ImageEncoding
     sample_fraction: float
-    other_versions: str
-    """What of the card's may make other bytes than this installation: its release, where its format made others, and
-    the libraries of which this release uses another version; empty if nothing does."""
-
-    @property
-    def advice(self) -> str:
-        if self.other_versions:
-            return f"install the card's {self.other_versions} and verify again, then convert again"
-        return "convert again"
+    advice: str
+    """What to do about a record that doesn't agree."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from pipeline.verify.record import Recipe, SourceJob, check_records
 from schemas.classes import ClassList
 from schemas.dataset import Card, MemberInput
 from schemas.example import FORMAT_VERSION
+from schemas.manifest import MANIFEST_SCHEMA
 
 SLICE_ROWS = 2_000
 """Records that one process makes again before it reports."""
@@ -47,18 +49,17 @@ def check_sources(
     assert classes is not None
     members = _find_members(card, list_members(inputs, 0), report)
     recipe = _recipe(card, classes)
-    paths = {
-        name: [storage.join(folder, shard.manifest_path) for shard in split.shards]
-        for name, split in card.splits.items()
-    }
-    total = sum(_wanted(entry, selection) for entry, _ in members)
+    most = selection.per_member or sys.maxsize
+    total = sum(min(entry.counts.read, most) for entry, _ in members)
     with pool(processes if total > SMALL_ROWS else 1) as executor:
-        for batch in _batches(members, selection):
-            jobs = [job for split in paths for job in _jobs(batch, split, paths[split], selection, recipe, folder)]
-            for job, found in run(executor, check_records, jobs):
-                report.findings += found
-                report.recomputed += job.rows.num_rows
-                advance(job.rows.num_rows, total)
+        for name, split in card.splits.items():
+            paths = [storage.join(folder, shard.manifest_path) for shard in split.shards]
+            for batch in _batches([one for one in members if one[0].split == name], selection):
+                jobs = list(_jobs(batch, paths, selection, recipe, folder))
+                for job, found in run(executor, check_records, jobs):
+                    report.findings += found
+                    report.recomputed += job.rows.num_rows
+                    advance(job.rows.num_rows, total)
 
 
 def _find_members(card: Card, listed: Iterable[Member], report: Report) -> list[tuple[MemberInput, Member]]:
@@ -87,6 +88,7 @@ def _find_members(card: Card, listed: Iterable[Member], report: Report) -> list[
 
 def _recipe(card: Card, classes: ClassList) -> Recipe:
     installed = library_versions()
+    # What may make other bytes here: its release, where its format made others, and the libraries that changed since.
     # A library that isn't known here is of another release, and it is that which would have to be installed.
     changed = [f"{name} {found}" for name, found in card.libraries.items() if installed.get(name, found) != found]
     same_release = card.format_version == FORMAT_VERSION
@@ -97,22 +99,20 @@ def _recipe(card: Card, classes: ClassList) -> Recipe:
         preprocess=preprocess_config(card),
         image_encoding="png" if card.image_encoding == "png" else "raw",
         sample_fraction=float(card.config["sample_fraction"]),
-        other_versions=", ".join(changed),
+        advice=f"install the card's {', '.join(changed)} and verify again, then convert again"
+        if changed
+        else "convert again",
     )
 
 
-def _wanted(entry: MemberInput, selection: Selection) -> int:
-    return entry.counts.read if selection.per_member is None else min(entry.counts.read, selection.per_member)
-
-
-Batch = dict[tuple[str, str], tuple[Member, int, int]]
-"""(split, name) -> (member, first record, the record after the last)"""
+Batch = dict[str, tuple[Member, int, int]]
+"""Name -> (member, first record, the record after the last), all of one split."""
 
 
 def _batches(members: Sequence[tuple[MemberInput, Member]], selection: Selection) -> Iterator[Batch]:
     """The members, a few at a time, so that the rows of each batch fit into memory; a large one in several pieces."""
     if selection.per_member is not None:
-        yield {(entry.split, entry.member): (member, 0, entry.counts.read) for entry, member in members}
+        yield {entry.member: (member, 0, entry.counts.read) for entry, member in members}
         return
     batch: Batch = {}
     rows = 0
@@ -122,26 +122,20 @@ def _batches(members: Sequence[tuple[MemberInput, Member]], selection: Selection
             if batch and rows + end - first > BATCH_ROWS:
                 yield batch
                 batch, rows = {}, 0
-            batch[entry.split, entry.member] = (member, first, end)
+            batch[entry.member] = (member, first, end)
             rows += end - first
     if batch:
         yield batch
 
 
-def _jobs(
-    batch: Batch, split: str, paths: Sequence[str], selection: Selection, recipe: Recipe, folder: str
-) -> Iterator[SourceJob]:
-    """The batch's rows of one split, cut by member, each in the order of the archive."""
-    own = {name: piece for (of, name), piece in batch.items() if of == split}
-    rows = pa.schema([]).empty_table()
-    for path in paths if own else ():
-        chosen = _in_batch(read_rows(path), own)
-        rows = pa.concat_tables([rows, chosen]) if rows.num_columns else chosen
+def _jobs(batch: Batch, paths: Sequence[str], selection: Selection, recipe: Recipe, folder: str) -> Iterator[SourceJob]:
+    """The batch's rows, cut by member, each in the order of the archive."""
+    rows = MANIFEST_SCHEMA.empty_table()
+    for path in paths if batch else ():
+        rows = pa.concat_tables([rows, _in_batch(read_rows(path), batch)])
         if selection.per_member is not None:
             rows = _draw(rows, selection.per_member, selection.seed)
-    if not rows.num_rows:
-        return
-    for name, (member, _, _) in own.items():
+    for name, (member, _, _) in batch.items():
         of_member = rows.filter(pc.equal(rows["member"], name)).sort_by("source_offset")
         most = SLICE_ROWS if member.random_access else BATCH_ROWS  # what is packed is unpacked from its start each time
         for begin in range(0, len(of_member), most):
@@ -150,9 +144,9 @@ def _jobs(
             yield SourceJob(member, piece, recipe, folder)
 
 
-def _in_batch(part: pa.Table, own: dict[str, tuple[Member, int, int]]) -> pa.Table:
+def _in_batch(part: pa.Table, batch: Batch) -> pa.Table:
     members, indexes = part["member"].to_pylist(), part["record_index"].to_pylist()
-    chosen = [name in own and own[name][1] <= i < own[name][2] for name, i in zip(members, indexes, strict=True)]
+    chosen = [name in batch and batch[name][1] <= i < batch[name][2] for name, i in zip(members, indexes, strict=True)]
     return part.filter(pa.array(chosen, pa.bool_()))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from typing import Literal, TextIO
 
@@ -25,10 +24,6 @@ def colours_of(stream: TextIO, environment: Mapping[str, str] = os.environ) -> C
     if not stream.isatty() or environment.get("NO_COLOR") or environment.get("TERM") == "dumb":
         return "none"
     return "truecolour" if environment.get("COLORTERM") in ("truecolor", "24bit") else "greys"
-
-
-def terminal_columns() -> int:
-    return shutil.get_terminal_size((100, 24)).columns
 
 
 def draw(pictures: Sequence[Picture], columns: int, colours: Colours) -> str:

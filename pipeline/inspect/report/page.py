@@ -58,12 +58,8 @@ details{margin:8px 0}summary{cursor:pointer}details[open]>summary{margin-bottom:
 @media(max-width:480px){.steps{gap:6px}.steps figure,.steps img{width:72px}.steps img{height:72px}}
 ul{margin:4px 0;padding-left:20px}li{overflow-wrap:anywhere}
 """
-
-
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """Nothing is fetched and nothing runs, even if a name in the data asked for it."""
-
-
 _LONG = 40  # characters; digests and paths get a column wide enough for two lines
 
 

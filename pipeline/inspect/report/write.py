@@ -35,27 +35,28 @@ _SECTIONS = {
 
 def write_report(inspected: Inspected, path: str, against: Sequence[str]) -> str:
     """Writes the report and returns a line about it."""
-    content = render(inspected, against).encode()
-    with explained(f"write {path}"):
-        storage.write_bytes(path, content)
-    return f"{path}: {len(content):,} bytes"
-
-
-def render(inspected: Inspected, against: Sequence[str] = ()) -> str:
-    """The report's HTML."""
     facts = gather(inspected)
     contact = Contact(inspected, against)
+    charts = [
+        _balance(inspected, facts),
+        _histogram(inspected, "Ink", "100.0 * ink_fraction", "ink, % of a bitmap's pixels", "%"),
+        _histogram(inspected, "Width", "width", "width, pixels", "pixels"),
+        _histogram(inspected, "Height", "height", "height, pixels", "pixels"),
+    ]
     sections = [
         _head(inspected, facts),
         _records(inspected, facts),
-        section("charts", "Balance, sizes and ink", f'<div class="grid2">{_charts(inspected, facts)}</div>'),
+        section("charts", "Balance, sizes and ink", f'<div class="grid2">{"".join(charts)}</div>'),
         contact.by_character(),
         contact.by_writer(),
         contact.six_steps(),
         contact.suspicious(facts),
         _settings(inspected),
     ]
-    return document(f"{storage.base_name(inspected.folder)}: data set report", sections)
+    content = document(f"{storage.base_name(inspected.folder)}: data set report", sections).encode()
+    with explained(f"write {path}"):
+        storage.write_bytes(path, content)
+    return f"{path}: {len(content):,} bytes"
 
 
 def _head(inspected: Inspected, facts: Facts) -> str:
@@ -110,15 +111,6 @@ def _records(inspected: Inspected, facts: Facts) -> str:
     )
 
 
-def _charts(inspected: Inspected, facts: Facts) -> str:
-    measures = {
-        "Ink": ("100.0 * ink_fraction", "ink, % of a bitmap's pixels"),
-        "Width": ("width", "width, pixels"),
-        "Height": ("height", "height, pixels"),
-    }
-    return _balance(inspected, facts) + "".join(_histogram(inspected, title, *of) for title, of in measures.items())
-
-
 def _balance(inspected: Inspected, facts: Facts) -> str:
     """How many kept records each character has, a line for each split."""
     counted = inspected.query(
@@ -144,7 +136,7 @@ def _between(spread: Spread) -> str:
     return f"{spread.least:,.0f}" + (f" to {spread.most:,.0f}" if spread.most > spread.least else "")
 
 
-def _histogram(inspected: Inspected, title: str, measure: str, x_title: str) -> str:
+def _histogram(inspected: Inspected, title: str, measure: str, x_title: str, unit: str) -> str:
     """The share of each split's bitmaps in each of some bins."""
     chosen = "FROM manifest WHERE bitmap_digest IS NOT NULL"
     ((low, high, most),) = inspected.query(
@@ -168,7 +160,6 @@ def _histogram(inspected: Inspected, title: str, measure: str, x_title: str) -> 
             shares = [(i * width, 100 * by_split[name].get(i, 0) / total) for i in range(first, last + 1)]
             series[name] = [(shares[0][0], 0.0), *shares, ((last + 1) * width, 0.0)]
     beyond = sum(n for _, number, n in counted if number > last)
-    unit = "pixels" if "pixels" in x_title and "%" not in x_title else "%"
     note = f'<p class="soft">Not drawn: {beyond:,} bitmaps of up to {float(most):,.0f} {unit}.</p>' if beyond else ""
     drawing = steps_chart(series, f"{x_title} (bins of {width})", "% of the split's bitmaps")
     return chart(title, legend(series), drawing, note)
