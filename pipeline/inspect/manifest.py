@@ -10,12 +10,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from pipeline import storage
-from pipeline.verify.card import read_card
-from pipeline.verify.check import read_rows
+from pipeline.verify.reading import read_card, read_rows
 from schemas.dataset import MANIFEST_FOLDER, Card
 from schemas.errors import UserError, explained, printable
 from schemas.manifest import MANIFEST_SCHEMA
@@ -143,7 +141,10 @@ def _import_duckdb() -> Any:
     return duckdb
 
 
-def _read_parts(folder: str, paths: Sequence[str]) -> pa.Table | ds.Dataset:
+def _read_parts(folder: str, paths: Sequence[str]) -> Any:
+    """Arrow's view of all of them."""
+    import pyarrow.dataset as ds  # with pandas in its wake, which the summary needn't wait for
+
     try:
         if storage.is_remote(folder):
             return pa.concat_tables(map(read_rows, paths))

@@ -9,40 +9,16 @@ from collections.abc import Mapping, Sequence
 from pipeline import storage
 from pipeline.shards import publish
 from pipeline.shards.config import LIBRARIES
-from pipeline.steps.settings import PreprocessConfig
 from pipeline.verify.findings import RESTORE, Finding, Findings
+from pipeline.verify.reading import read_file
 from pipeline.verify.shard import ShardReport
 from schemas.classes import ClassList, ClassListError, parse_classes
-from schemas.dataset import CARD, CLASSES, SIDE_FILES, STAGING_FOLDER, TFDS_LABELS, Card, Counts, index_name, parse_card
+from schemas.dataset import CARD, CLASSES, SIDE_FILES, STAGING_FOLDER, TFDS_LABELS, Card, Counts, index_name
 from schemas.errors import UserError, explained, printable
 from schemas.manifest import DROPPED, KEPT, REJECTED
 
 _NOT_NAMED_BY = {"1.0.0": ("deflate",)}
 """Libraries that a card of an earlier format needn't name."""
-
-
-def read_card(folder: str) -> tuple[Card, bytes]:
-    """The card of a data set, here or behind a URL, and its bytes.
-
-    Raises DamagedCard for one that isn't what was written, another UserError where there is no data set to read.
-    """
-    content = _read(folder, CARD)
-    if content is None:
-        if not storage.is_remote(folder) and not storage.exists(folder):
-            raise UserError(f"{folder}: expected the folder of a data set, found none; check the path")
-        raise UserError(
-            f"{folder}: expected {CARD}, found none; the conversion isn't finished, run its command again, or this is "
-            "another folder"
-        )
-    return parse_card(content, storage.join(folder, CARD)), content
-
-
-def preprocess_config(card: Card) -> PreprocessConfig:
-    """The steps as the card has them. Raises UserError for ones that this release doesn't know."""
-    try:
-        return PreprocessConfig(**card.config["preprocess"])
-    except (TypeError, ValueError, KeyError) as error:
-        raise UserError(f"the card's settings can't be used here ({error}); use the release that wrote it") from error
 
 
 def check_card(card: Card, content: bytes) -> list[Finding]:
@@ -79,7 +55,7 @@ def read_classes(card: Card, folder: str) -> ClassList | None:
     """The class list that the card's digest names, from either of its two files; None if both are damaged."""
     for name in (CLASSES, TFDS_LABELS):
         try:
-            content = _read(folder, name)
+            content = read_file(folder, name)
             if content is not None and hashlib.sha256(content).hexdigest() == card.class_digest:
                 return parse_classes(content.decode())
         except (UserError, ClassListError, UnicodeDecodeError):
@@ -149,7 +125,7 @@ def _kinds(counts: Counts) -> Counter[str]:
 def _text_fault(folder: str, name: str, expected: bytes) -> str | None:
     """What is wrong with a small file, in words."""
     try:
-        content = _read(folder, name)
+        content = read_file(folder, name)
     except UserError as error:
         return str(error)
     if content is None:
@@ -160,9 +136,3 @@ def _text_fault(folder: str, name: str, expected: bytes) -> str | None:
     if at is None:
         return f"expected {len(expected):,} bytes, found {len(content):,}"
     return f"expected {expected[at]} at byte {at:,}, found {content[at]}"
-
-
-def _read(folder: str, name: str) -> bytes | None:
-    path = storage.join(folder, name)
-    with explained(f"read {path}"):
-        return storage.read_if_there(path)

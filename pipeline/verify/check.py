@@ -10,18 +10,16 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from pipeline import storage
 from pipeline.verify import card as card_checks
 from pipeline.verify.findings import Finding, Findings
 from pipeline.verify.ledger import Tally, gaps
+from pipeline.verify.reading import read_card, read_rows
 from pipeline.verify.rows import ShardJob
 from pipeline.verify.shard import ShardReport, check_shard
 from schemas.classes import ClassList
 from schemas.dataset import CARD, Card, DamagedCard
-from schemas.errors import UserError, explained
+from schemas.errors import UserError
 
 SMALL_BYTES = 32 << 20  # 32 MiB: less is checked before a second process has started
 
@@ -54,7 +52,7 @@ def check_dataset(folder: str, processes: int, advance: Advance = lambda _, __: 
     """Checks everything that needs no archive. Raises UserError where there is no data set to check."""
     report = Report(folder)
     try:
-        card, content = card_checks.read_card(folder)
+        card, content = read_card(folder)
     except DamagedCard as error:
         what = str(error).removeprefix(f"{storage.join(folder, CARD)}: ")
         report.findings.append(Finding(CARD, f"{what}; the other files can't be checked without it"))
@@ -106,12 +104,6 @@ def run(
     finally:
         for future in futures:
             future.cancel()
-
-
-def read_rows(path: str) -> pa.Table:
-    """A part of the manifest, whole, here or behind a URL."""
-    with explained(f"read {path}"):
-        return pq.ParquetFile(pa.BufferReader(storage.read_bytes(path))).read()
 
 
 def _shard_jobs(card: Card, classes: ClassList | None, folder: str) -> Iterator[ShardJob]:

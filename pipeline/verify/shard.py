@@ -12,15 +12,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline import storage
 from pipeline.shards.frames import FRAME_FOOTER_BYTES, FRAME_HEADER_BYTES, frame_footer, frame_header
 from pipeline.verify.crc import find_changed_byte
 from pipeline.verify.example import example_fault
 from pipeline.verify.findings import RESTORE, Finding, Findings
 from pipeline.verify.ledger import Tally, tally_rows
+from pipeline.verify.reading import read_file
 from pipeline.verify.rows import ShardJob, check_rows
 from schemas.dataset import ShardFile
-from schemas.errors import UserError, explained
+from schemas.errors import UserError
 from schemas.manifest import KEPT
 
 
@@ -71,15 +71,13 @@ def check_shard(job: ShardJob) -> ShardReport:
 
 def _read(folder: str, path: str, size: int, sha256: str, findings: Findings) -> bytes | None:
     """The file's bytes, held against the card; None if there is no such file."""
-    where = storage.join(folder, path)
     try:
-        with explained(f"read {where}"):
-            content = storage.read_if_there(where)
-            if content is None:
-                findings.add(f"expected a file of {size:,} bytes, found none; {RESTORE}")
-                return None
+        content = read_file(folder, path)
     except UserError as error:
         findings.add(f"{error}")
+        return None
+    if content is None:
+        findings.add(f"expected a file of {size:,} bytes, found none; {RESTORE}")
         return None
     if len(content) != size:
         findings.add(f"expected {size:,} bytes, found {len(content):,}; {RESTORE}")
