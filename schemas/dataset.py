@@ -90,6 +90,10 @@ class Counts:
     rejected: Mapping[str, int]
     """By reason."""
 
+    @property
+    def by_status(self) -> dict[str, int]:
+        return {"kept": self.kept, "dropped": sum(self.dropped.values()), "rejected": sum(self.rejected.values())}
+
 
 @dataclass(frozen=True)
 class Split:
@@ -148,6 +152,7 @@ class Card:
 def parse_card(text: str | bytes, where: str) -> Card:
     """The card in `text` (bytes: UTF-8); `where` is named in errors.
 
+    Its splits and files have the only names they can have: others could lead anywhere.
     Raises DamagedCard for one that isn't what was written, DatasetError for a foreign version.
     """
     try:
@@ -166,7 +171,7 @@ def parse_card(text: str | bytes, where: str) -> Card:
             "read it with the release that wrote it, or convert again"
         )
     try:
-        return Card(
+        card = Card(
             format_version=version,
             config=fields["config"],
             class_count=int(fields["class_count"]),
@@ -177,6 +182,17 @@ def parse_card(text: str | bytes, where: str) -> Card:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DamagedCard(f"{where}: the card is damaged ({error!r}); convert again") from error
+    for name, split in card.splits.items():
+        if name not in SPLITS:
+            raise DamagedCard(f"{where}: expected the splits {', '.join(SPLITS)}, found {name!r}; convert again")
+        for index, file in enumerate(split.shards):
+            of = (name, index, len(split.shards))
+            if (file.path, file.manifest_path) != (shard_name(*of), manifest_part_name(*of)):
+                raise DamagedCard(
+                    f"{where}: expected {shard_name(*of)} and {manifest_part_name(*of)}, found {file.path} and "
+                    f"{file.manifest_path}; convert again"
+                )
+    return card
 
 
 def read_card(folder: str | Path) -> Card:

@@ -119,10 +119,14 @@ def _show(folder: str, argv: Sequence[str], out: TextIO) -> int:
     if arguments.output and not arguments.output.lower().endswith(".png"):
         raise UserError(f"--output {arguments.output}: expected a name that ends in .png")
     from pipeline.inspect.manifest import open_dataset
-    from pipeline.inspect.show import Choice, show
+    from pipeline.inspect.show import choose_named, choose_where, show
 
-    choice = Choice(arguments.sample_ids, arguments.char, arguments.writer, arguments.limit)
-    show(open_dataset(folder), choice, arguments.against, arguments.output, out)
+    inspected = open_dataset(folder)
+    if arguments.sample_ids:
+        rows = choose_named(inspected, arguments.sample_ids)
+    else:
+        rows = choose_where(inspected, {"char": arguments.char, "writer": arguments.writer}, arguments.limit)
+    show(inspected, rows, arguments.against, arguments.output, out)
     return 0
 
 

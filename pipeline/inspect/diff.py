@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, TextIO
 
 import numpy as np
 
-from pipeline.inspect.manifest import Inspected, Row, explained_duckdb, open_beside
+from pipeline.inspect.manifest import COLUMNS, Inspected, Row, explained_duckdb, fetched, open_beside
 from pipeline.inspect.pictures.stored import read_sample
+from schemas.dataset import Card
 from schemas.errors import printable
 
 MOST_EXAMPLES = 5
-_BATCH_ROWS = 10_000
 
 # kind -> (condition, what the examples show of A, of B). A row stands in `apart` if any condition holds.
 _KINDS = {
@@ -69,7 +69,7 @@ def print_differences(folder_a: str, folder_b: str, style: str, out: TextIO) -> 
 def differences(a: Inspected, b: Inspected) -> list[Difference]:
     """What differs between two data sets that open_beside opened together, settings first."""
     found = []
-    settings = list(_settings(a, b))
+    settings = list(_different_settings(a.card, b.card))
     if settings:
         found.append(Difference("settings", len(settings), settings))
     _join(a)
@@ -111,17 +111,15 @@ def _different_pixels(a: Inspected, b: Inspected) -> Difference:
 
 def _suspects(a: Inspected, b: Inspected) -> Iterator[tuple[Row, Row]]:
     """The rows of both whose Examples differ; the same Example has the same checksum."""
-    names = [field.name for field in fields(Row)]
-    columns = ", ".join(f"{table}.{name}" for table in ("a", "b") for name in names)
+    columns = ", ".join(f"{table}.{name}" for table in ("a", "b") for name in COLUMNS)
     with explained_duckdb(f"{a.folder}, {b.folder}"):
         result = a.connection.execute(
             f"SELECT {columns} FROM (SELECT sample_id FROM apart WHERE a_status = 'kept' AND b_status = 'kept' "
             "AND a_shard_crc32c <> b_shard_crc32c) JOIN manifest AS a USING (sample_id) "
             "JOIN manifest_1 AS b USING (sample_id) ORDER BY a.split, a.member, a.record_index"
         )
-        while batch := result.fetchmany(_BATCH_ROWS):
-            for row in batch:
-                yield Row(*row[: len(names)]), Row(*row[len(names) :])
+        for values in fetched(result):
+            yield Row(values[: len(COLUMNS)]), Row(values[len(COLUMNS) :])
 
 
 def _are_equal(a: Inspected, row_a: Row, b: Inspected, row_b: Row) -> bool:
@@ -132,20 +130,23 @@ def _are_equal(a: Inspected, row_a: Row, b: Inspected, row_b: Row) -> bool:
     return np.array_equal(read_sample(a, row_a), read_sample(b, row_b))
 
 
-def _settings(a: Inspected, b: Inspected) -> Iterator[str]:
-    """A line for every setting on the cards that differs; where the archives lay is none."""
-    names = ("format_version", "config", "class_count", "class_digest", "libraries")
-    of_a, of_b = (flat_settings({name: getattr(one.card, name) for name in names}) for one in (a, b))
+def _different_settings(a: Card, b: Card) -> Iterator[str]:
+    of_a, of_b = settings_of(a), settings_of(b)
     for name in sorted({*of_a, *of_b}):
         if of_a.get(name) != of_b.get(name):
             yield f"{name}: {of_a.get(name, 'none')} | {of_b.get(name, 'none')}"
 
 
-def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as name.name -> value."""
+def settings_of(card: Card) -> dict[str, Any]:
+    """Every setting on the card, as name.name -> value; where the archives lay is none."""
+    names = ("format_version", "config", "class_count", "class_digest", "libraries")
+    return _flat({name: getattr(card, name) for name in names})
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in settings.items():
-        flat |= flat_settings(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
     return flat
 
 

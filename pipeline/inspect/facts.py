@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from pipeline.inspect.manifest import Inspected
-from schemas.dataset import Split
+from schemas.dataset import Counts
 
 EXTREMES = 8
 """Characters, writers or records that are named as examples of something."""
@@ -23,22 +22,19 @@ class Spread:
 
 @dataclass(frozen=True)
 class SplitFacts:
-    split: Split
+    counts: Counts
+    characters: int
+    writers: int
+    shards: int
     source_bytes: int
     """Of its members, not compressed."""
+    shard_bytes: int
+    manifest_bytes: int
     records_per_character: Spread | None
     """Of the kept ones, among the characters there are."""
     width_pixels: Spread | None
     height_pixels: Spread | None
     ink_percent: Spread | None
-
-    @property
-    def shard_bytes(self) -> int:
-        return sum(shard.bytes for shard in self.split.shards)
-
-    @property
-    def manifest_bytes(self) -> int:
-        return sum(shard.manifest_bytes for shard in self.split.shards)
 
 
 @dataclass(frozen=True)
@@ -103,28 +99,42 @@ def gather(inspected: Inspected) -> Facts:
         writers_with_gaps=gaps,
         missing=missing,
         identical=_identical(inspected),
-        shared_writers=[(writer, splits) for writer, splits in shared],
+        shared_writers=shared,
     )
 
 
 def _split_facts(inspected: Inspected) -> dict[str, SplitFacts]:
-    sizes = inspected.query(
-        "SELECT split, min(width), median(width), max(width), min(height), median(height), max(height), "
-        "100.0 * min(ink_fraction), 100.0 * median(ink_fraction), 100.0 * max(ink_fraction) "
-        "FROM manifest WHERE bitmap_digest IS NOT NULL GROUP BY split"
+    bitmaps = "manifest WHERE bitmap_digest IS NOT NULL"
+    spreads = {
+        "records_per_character": _spread(
+            inspected, "n", "(SELECT split, count(*) AS n FROM manifest WHERE status = 'kept' GROUP BY split, label)"
+        ),
+        "width_pixels": _spread(inspected, "width", bitmaps),
+        "height_pixels": _spread(inspected, "height", bitmaps),
+        "ink_percent": _spread(inspected, "100.0 * ink_fraction", bitmaps),
+    }
+    return {
+        name: SplitFacts(
+            counts=split.counts,
+            characters=split.characters,
+            writers=split.writers,
+            shards=len(split.shards),
+            source_bytes=sum(entry.bytes for entry in inspected.card.inputs if entry.split == name),
+            shard_bytes=sum(shard.bytes for shard in split.shards),
+            manifest_bytes=sum(shard.manifest_bytes for shard in split.shards),
+            **{measure: by_split.get(name) for measure, by_split in spreads.items()},
+        )
+        for name, split in inspected.card.splits.items()
+    }
+
+
+def _spread(inspected: Inspected, measure: str, rows: str) -> dict[str, Spread]:
+    """By split, where any of the rows has that measure."""
+    found = inspected.query(
+        f"SELECT split, min({measure}), median({measure}), max({measure}) FROM {rows} "
+        f"GROUP BY split HAVING count({measure}) > 0"
     )
-    per_character = inspected.query(
-        "SELECT split, min(n), median(n), max(n) FROM "
-        "(SELECT split, label, count(*) AS n FROM manifest WHERE status = 'kept' GROUP BY ALL) GROUP BY split"
-    )
-    spreads = {row[0]: [_spread(row[i : i + 3]) for i in (1, 4, 7)] for row in sizes}
-    balance = {row[0]: _spread(row[1:]) for row in per_character}
-    facts = {}
-    for name, split in inspected.card.splits.items():
-        width, height, ink = spreads.get(name, (None, None, None))
-        source_bytes = sum(entry.bytes for entry in inspected.card.inputs if entry.split == name)
-        facts[name] = SplitFacts(split, source_bytes, balance.get(name), width, height, ink)
-    return facts
+    return {split: Spread(*map(float, values)) for split, *values in found}
 
 
 def _missing(inspected: Inspected) -> tuple[dict[str, int], list[MissingCharacters]]:
@@ -152,13 +162,10 @@ def _missing(inspected: Inspected) -> tuple[dict[str, int], list[MissingCharacte
 
 
 def _identical(inspected: Inspected) -> Identical:
-    inspected.query(
-        "CREATE OR REPLACE TEMP TABLE repeated AS SELECT bitmap_digest FROM manifest "
-        "WHERE status = 'kept' GROUP BY bitmap_digest HAVING count(*) > 1"
-    )
+    repeated = "SELECT bitmap_digest FROM manifest WHERE status = 'kept' GROUP BY bitmap_digest HAVING count(*) > 1"
     inspected.query(
         "CREATE OR REPLACE TEMP TABLE twin AS SELECT bitmap_digest, split, label, sample_id FROM manifest "
-        "SEMI JOIN repeated USING (bitmap_digest) WHERE status = 'kept'"
+        f"SEMI JOIN ({repeated}) USING (bitmap_digest) WHERE status = 'kept'"
     )
     within = dict(
         inspected.query(
@@ -175,11 +182,7 @@ def _identical(inspected: Inspected) -> Identical:
         f"ORDER BY count(DISTINCT split) DESC, first LIMIT {EXTREMES}"
     )
     ordered = {name: within.get(name, 0) for name in inspected.card.splits}
-    return Identical(ordered, across, labelled_differently, [(first, last, n) for first, last, n in examples])
-
-
-def _spread(values: tuple[Any, ...]) -> Spread | None:
-    return None if values[0] is None else Spread(*map(float, values))
+    return Identical(ordered, across, labelled_differently, examples)
 
 
 def _name(char: str | None, label: int) -> str:

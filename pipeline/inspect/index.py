@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from pipeline import storage
 from pipeline.inspect.manifest import Inspected
-from schemas.dataset import index_name, shard_name
+from schemas.dataset import index_name
 from schemas.errors import explained
 
 
-def write_index(inspected: Inspected) -> list[str]:
-    """Writes a file of "offset size" lines (bytes, frame included) beside each shard; returns their paths."""
-    paths = []
-    for name, split in inspected.card.splits.items():
-        for index in range(len(split.shards)):
-            shard = shard_name(name, index, len(split.shards))
-            frames = inspected.query(
-                "SELECT shard_offset, shard_bytes FROM manifest WHERE shard = ? ORDER BY shard_offset", [shard]
-            )
-            path = storage.join(inspected.folder, index_name(shard))
-            with explained(f"write {path}"):
-                storage.write_bytes(path, "".join(f"{offset} {size}\n" for offset, size in frames).encode())
-            paths.append(path)
-    return paths
+def write_index(inspected: Inspected) -> Iterator[str]:
+    """Writes a file of "offset size" lines (bytes, frame included) beside each shard; gives the path of each."""
+    for shard in (shard.path for split in inspected.card.splits.values() for shard in split.shards):
+        frames = inspected.query(
+            "SELECT shard_offset, shard_bytes FROM manifest WHERE shard = ? ORDER BY shard_offset", [shard]
+        )
+        path = storage.join(inspected.folder, index_name(shard))
+        with explained(f"write {path}"):
+            storage.write_bytes(path, "".join(f"{offset} {size}\n" for offset, size in frames).encode())
+        yield path

@@ -4,55 +4,32 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, NoReturn
+from dataclasses import dataclass
+from itertools import chain
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from pipeline import storage
-from schemas.dataset import (
-    CARD,
-    MANIFEST_FOLDER,
-    SPLITS,
-    Card,
-    manifest_part_name,
-    parse_card,
-    shard_name,
-)
+from pipeline.verify.reading import read_card, read_rows
+from schemas.dataset import MANIFEST_FOLDER, Card
 from schemas.errors import UserError, explained, printable
-
-if TYPE_CHECKING:
-    import duckdb
+from schemas.manifest import MANIFEST_SCHEMA
 
 VIEW = "manifest"
+COLUMNS = MANIFEST_SCHEMA.names
+VERIFY = "python -m pipeline.verify says what is damaged"
+_BATCH_ROWS = 10_000
+_SEALED_MEMORY = "4GB"  # a careless join fails instead of taking the machine's
 
 
-@dataclass(frozen=True)
-class Row:
-    """What pictures need of a manifest's row; the names are the columns'."""
+class Row(SimpleNamespace):
+    """A row of the manifest: an attribute for each of its COLUMNS."""
 
-    sample_id: str
-    split: str
-    status: str
-    reason: str | None
-    label: int | None
-    char: str | None
-    tag: str | None
-    writer: str
-    archive: str
-    member: str
-    record_index: int
-    source_offset: int
-    source_bytes: int
-    width: int | None
-    height: int | None
-    ink_fraction: float | None
-    bitmap_digest: int | None
-    shard: str | None
-    shard_offset: int | None
-    shard_bytes: int | None
-    shard_crc32c: int | None
-
-
-COLUMNS = ", ".join(field.name for field in fields(Row))
+    def __init__(self, values: Sequence[Any]) -> None:
+        super().__init__(**dict(zip(COLUMNS, values, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -72,20 +49,12 @@ class Inspected:
 
     def rows(self, rest: str, parameters: Sequence[Any] = ()) -> list[Row]:
         """The rows that `rest` (from WHERE on) chooses."""
-        return [Row(*values) for values in self.query(f"SELECT {COLUMNS} FROM {VIEW} {rest}", parameters)]
+        return [Row(values) for values in self.query(f"SELECT {', '.join(COLUMNS)} FROM {VIEW} {rest}", parameters)]
 
-    def shard_path(self, row: Row) -> str:
-        """Where the row's shard lies. Raises UserError for a shard that isn't on the card: others are never opened."""
-        count = len(self.card.splits[row.split].shards)
-        if row.shard not in {shard_name(row.split, index, count) for index in range(count)}:
-            raise UserError(
-                f"{self.folder}: {row.sample_id}: expected a shard of the card, found {row.shard!r}; {VERIFY}"
-            )
-        return storage.join(self.folder, row.shard)
-
-
-_SEALED_MEMORY = "4GB"  # a careless join fails instead of taking the machine's
-VERIFY = "python -m pipeline.verify says what is damaged"
+    def named(self, sample_ids: Sequence[str]) -> list[Row]:
+        """Those of the records that there are, the same order each time."""
+        marks = ", ".join("?" for _ in sample_ids)
+        return self.rows(f"WHERE sample_id IN ({marks}) ORDER BY bitmap_digest, sample_id", sample_ids)
 
 
 def open_dataset(folder: str) -> Inspected:
@@ -98,17 +67,15 @@ def open_beside(folders: Sequence[str]) -> list[Inspected]:
     connection = _connect()
     opened = []
     for number, folder in enumerate(folders):
-        folder = folder.rstrip("/") or "/"
-        card = read_card(folder)
+        card, paths = _find_parts(folder)
         name = f"{VIEW}_{number}" if number else VIEW
-        paths = part_paths(card, folder)
         with explained_duckdb(folder):
             if storage.is_remote(folder):
-                connection.register(name, _read_remote(paths))
+                connection.register(name, _read_parts(folder, paths))
             else:
                 literals = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
                 connection.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet([{literals}])")
-        opened.append(Inspected(folder, card, connection))
+        opened.append(Inspected(folder.rstrip("/") or "/", card, connection))
     return opened
 
 
@@ -118,46 +85,18 @@ def open_sealed(folder: str) -> Inspected:
     Arrow reads the files here. If DuckDB did, it would have to be allowed their paths, and then `COPY … TO` could
     overwrite them.
     """
-    folder = folder.rstrip("/") or "/"
-    card = read_card(folder)
+    card, paths = _find_parts(folder)
     connection = _connect()
-    paths = part_paths(card, folder)
-    connection.register(VIEW, _read_remote(paths) if storage.is_remote(folder) else _local_dataset(folder, paths))
+    connection.register(VIEW, _read_parts(folder, paths))
     limits = f"memory_limit = '{_SEALED_MEMORY}'"
     for setting in (limits, "temp_directory = ''", "enable_external_access = false", "lock_configuration = true"):
         connection.execute(f"SET {setting}")
     return Inspected(folder, card, connection)
 
 
-def read_card(folder: str) -> Card:
-    """The card of a data set, here or behind a URL. Raises UserError if there is none."""
-    path = storage.join(folder, CARD)
-    with explained(f"read {path}"):
-        content = storage.read_if_there(path)
-    if content is None:
-        raise UserError(
-            f"{folder}: expected {CARD}, found none; the conversion isn't finished, or this is another folder"
-        )
-    card = parse_card(content, path)
-    foreign = [name for name in card.splits if name not in SPLITS]
-    if foreign:  # it would become part of paths
-        raise UserError(f"{path}: expected the splits {', '.join(SPLITS)}, found {foreign[0]!r}; convert again")
-    return card
-
-
-def part_paths(card: Card, folder: str) -> list[str]:
-    """Every part of the manifest, under the only name it can have. Raises UserError if one is missing."""
-    paths = [
-        storage.join(folder, manifest_part_name(name, index, len(split.shards)))
-        for name, split in card.splits.items()
-        for index in range(len(split.shards))
-    ]
-    with explained(f"read {folder}"):
-        there = {file.path for file in storage.list_folder(storage.join(folder, MANIFEST_FOLDER))}
-    for path in paths:
-        if path not in there:
-            raise UserError(f"{path}: expected a part of the manifest, found none; restore it, or convert again")
-    return paths
+def fetched(result: Any) -> Iterator[tuple[Any, ...]]:
+    """The rows of a DuckDB result, never all of them in memory."""
+    return chain.from_iterable(iter(lambda: result.fetchmany(_BATCH_ROWS), []))
 
 
 @contextlib.contextmanager
@@ -171,7 +110,20 @@ def explained_duckdb(where: str, advice: str = VERIFY) -> Iterator[None]:
         raise UserError(f"{where}: {printable(str(error).splitlines()[0])}; {advice}") from error
 
 
-def _connect() -> duckdb.DuckDBPyConnection:
+def _find_parts(folder: str) -> tuple[Card, list[str]]:
+    """The card, and where every part of the manifest lies. Raises UserError if one is missing."""
+    folder = folder.rstrip("/") or "/"
+    card, _ = read_card(folder)
+    with explained(f"read {folder}"):
+        there = {file.path for file in storage.list_folder(storage.join(folder, MANIFEST_FOLDER))}
+    paths = [storage.join(folder, shard.manifest_path) for split in card.splits.values() for shard in split.shards]
+    for path in paths:
+        if path not in there:
+            raise UserError(f"{path}: expected a part of the manifest, found none; restore it, or convert again")
+    return card, paths
+
+
+def _connect() -> Any:
     connection = _import_duckdb().connect(":memory:")
     # A name in SQL is never a variable of this program.
     connection.execute("SET python_enable_replacements = false")
@@ -182,36 +134,22 @@ def _import_duckdb() -> Any:
     try:
         import duckdb
     except ImportError:
-        _no_duckdb()
+        raise UserError(
+            "expected DuckDB, which looks through the manifest, found it missing; install it with: "
+            "pip install '.[inspect]', or pip install duckdb"
+        ) from None
     return duckdb
 
 
-def _no_duckdb() -> NoReturn:
-    raise UserError(
-        "expected DuckDB, which looks through the manifest, found it missing; install it with: "
-        "pip install '.[inspect]', or pip install duckdb"
-    ) from None
-
-
-def _local_dataset(folder: str, paths: Sequence[str]) -> Any:
-    import pyarrow as pa
-    import pyarrow.dataset as ds
-    import pyarrow.parquet as pq
+def _read_parts(folder: str, paths: Sequence[str]) -> Any:
+    """Arrow's view of all of them."""
+    import pyarrow.dataset as ds  # with pandas in its wake, which the summary needn't wait for
 
     try:
+        if storage.is_remote(folder):
+            return pa.concat_tables(map(read_rows, paths))
         for path in paths:
             pq.read_metadata(path)  # a part that is none should be heard of before its rows are
         return ds.dataset(list(paths), format="parquet")
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{folder}: {str(error).splitlines()[0]}; {VERIFY}") from error
-
-
-def _read_remote(paths: Sequence[str]) -> Any:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    tables = []
-    for path in paths:
-        with explained(f"read {path}"):
-            tables.append(pq.ParquetFile(pa.BufferReader(storage.read_bytes(path))).read())
-    return pa.concat_tables(tables)

@@ -11,10 +11,8 @@ from pipeline import storage
 from schemas.dataset import Card, MemberInput
 from schemas.errors import explained
 
-_READ_BYTES = 8 << 20  # 8 MiB
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Publication:
     """A set of members that belong together, as CASIA gives them out."""
 
@@ -92,17 +90,11 @@ def checksum_lines(card: Card, replaced: Sequence[str] = ()) -> list[str]:
 
 
 def _recognise(inputs: Sequence[MemberInput]) -> list[tuple[Publication, list[MemberInput]]]:
-    found: list[tuple[Publication, list[MemberInput]]] = []
-    rest: list[MemberInput] = []
-    by_publication: dict[str, list[MemberInput]] = {}
+    by_name: dict[Publication | None, list[MemberInput]] = {}
     for entry in inputs:
-        one = _SINGLE_MEMBERS.get(entry.member) or _BY_ARCHIVE.get(entry.archive)
-        if one is None:
-            rest.append(entry)
-        else:
-            by_publication.setdefault(one.name, []).append(entry)
-            if one not in [known for known, _ in found]:
-                found.append((one, by_publication[one.name]))
+        by_name.setdefault(_SINGLE_MEMBERS.get(entry.member) or _BY_ARCHIVE.get(entry.archive), []).append(entry)
+    rest = by_name.pop(None, [])
+    found = [(one, own) for one, own in by_name.items() if one]
     for writers, old, new in _EDITIONS:
         own = [entry for entry in rest if entry.writer.isdecimal() and int(entry.writer) in writers]
         # Synthetic samples are named like this too, but have a few writers.
@@ -123,7 +115,7 @@ def _nearest(members: Sequence[MemberInput], *editions: Publication) -> Publicat
 
 def _line(one: Publication, members: Sequence[MemberInput]) -> str:
     read = _read(members)
-    rejected = sum(sum(entry.counts.rejected.values()) for entry in members)
+    rejected = sum(entry.counts.by_status["rejected"] for entry in members)
     broken = f", {rejected:,} of them rejected" if rejected else ""
     if read == one.records:
         of = f" in {one.members:,} {'file' if one.members == 1 else 'files'}" if one.members else ""
@@ -157,8 +149,5 @@ def _read(members: Sequence[MemberInput]) -> int:
 
 
 def _md5(path: str) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
     with explained(f"read {path}"), storage.open_read(path) as stream:
-        while data := stream.read(_READ_BYTES):
-            digest.update(data)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()  # type: ignore[arg-type]

@@ -25,20 +25,14 @@ def print_overview(inspected: Inspected, style: str, against: Sequence[str] | No
     if against is not None:
         official += checksum_lines(inspected.card, against)
     if style == "json":
-        fields = {**asdict(facts), "official": official}
-        for name, split in fields["splits"].items():
-            split.update(split.pop("split"))
-            split["shards"] = len(split["shards"])
-            split |= {of: getattr(facts.splits[name], of) for of in ("shard_bytes", "manifest_bytes")}
-        out.write(json.dumps({"folder": inspected.folder, **fields}, ensure_ascii=False, indent=1) + "\n")
+        fields = {"folder": inspected.folder, **asdict(facts), "official": official}
+        out.write(json.dumps(fields, ensure_ascii=False, indent=1) + "\n")
         return
     console = Console(file=out, soft_wrap=True, highlight=False)
     console.print(Text(printable(_title(inspected)), style="bold"))
     console.print(_split_table(facts.splits))
     console.print("¹ least … median … most")
-    reasons = {
-        reason for one in facts.splits.values() for reason in (*one.split.counts.dropped, *one.split.counts.rejected)
-    }
+    reasons = {reason for one in facts.splits.values() for reason in (*one.counts.dropped, *one.counts.rejected)}
     for reason, meaning in {**DROP_REASONS, **REJECT_REASONS}.items():
         if reason in reasons:
             console.print(f"{reason}: {meaning}")
@@ -70,12 +64,12 @@ def _split_table(splits: Mapping[str, SplitFacts]) -> Table:
         for reason in sorted({reason for one in splits.values() for reason in of(one)}):
             row(f"  {reason}", lambda one, reason=reason: of(one).get(reason, 0))  # type: ignore[misc]
 
-    row("records read", lambda one: one.split.counts.read)
-    row("kept", lambda one: one.split.counts.kept)
-    counts("dropped", lambda one: one.split.counts.dropped)
-    counts("rejected", lambda one: one.split.counts.rejected)
-    row("characters", lambda one: one.split.characters)
-    row("writers", lambda one: one.split.writers)
+    row("records read", lambda one: one.counts.read)
+    row("kept", lambda one: one.counts.kept)
+    counts("dropped", lambda one: one.counts.dropped)
+    counts("rejected", lambda one: one.counts.rejected)
+    row("characters", lambda one: one.characters)
+    row("writers", lambda one: one.writers)
     row("records a character ¹", lambda one: _range(one.records_per_character))
     row("width, pixels ¹", lambda one: _range(one.width_pixels))
     row("height, pixels ¹", lambda one: _range(one.height_pixels))
@@ -83,7 +77,7 @@ def _split_table(splits: Mapping[str, SplitFacts]) -> Table:
     row("source bytes", lambda one: one.source_bytes)
     row("shard bytes", lambda one: one.shard_bytes)
     row("manifest bytes", lambda one: one.manifest_bytes)
-    row("shards", lambda one: len(one.split.shards))
+    row("shards", lambda one: one.shards)
     return table
 
 
@@ -103,9 +97,7 @@ def findings(facts: Facts, official: Sequence[str]) -> list[tuple[str, list[str]
 def _missing(facts: Facts) -> list[str]:
     if not facts.missing:
         return ["none"]
-    gaps = [
-        f"{n:,} of {facts.splits[name].split.writers:,} in {name}" for name, n in facts.writers_with_gaps.items() if n
-    ]
+    gaps = [f"{n:,} of {facts.splits[name].writers:,} in {name}" for name, n in facts.writers_with_gaps.items() if n]
     lines = [f"{one.split}/{one.writer} lacks {one.characters:,}: {one.examples}" for one in facts.missing]
     return [", ".join(gaps), *lines]
 

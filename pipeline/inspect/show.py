@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, TextIO
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import TextIO
 
 from pipeline import storage
 from pipeline.inspect.manifest import Inspected, Row
@@ -13,34 +13,23 @@ from pipeline.inspect.pictures.originals import Originals
 from pipeline.inspect.pictures.sheet import png, sheet
 from pipeline.inspect.pictures.steps import STORED, Picture, step_pictures
 from pipeline.inspect.pictures.stored import read_sample
-from pipeline.steps.settings import PreprocessConfig
-from schemas.dataset import Card
+from pipeline.verify.reading import preprocess_config
 from schemas.errors import UserError, explained, printable
 from schemas.manifest import KEPT
 
 
-@dataclass(frozen=True)
-class Choice:
-    """Which records to show: those named, or some of a character, of a writer, or of both."""
-
-    sample_ids: Sequence[str]
-    char: str | None
-    writer: str | None
-    limit: int
-
-
-def show(inspected: Inspected, choice: Choice, against: Sequence[str], output: str | None, out: TextIO) -> None:
+def show(inspected: Inspected, rows: Sequence[Row], against: Sequence[str], output: str | None, out: TextIO) -> None:
     """Draws the records on `out`, or into the PNG `output`. Raises UserError if there are none to draw."""
-    rows = _choose(inspected, choice)
     drawn, lost = pictures_of(inspected, rows, against)
     if lost and not drawn:
         raise UserError(lost[0])
+    columns = shutil.get_terminal_size((100, 24)).columns
     for row in rows:
         print(printable(describe(row)), file=out)
         if row.sample_id not in drawn:
             print("  no picture: its bitmap can't be read", file=out)
         elif not output:
-            print(blocks.draw(drawn[row.sample_id], blocks.terminal_columns(), blocks.colours_of(out)), file=out)
+            print(blocks.draw(drawn[row.sample_id], columns, blocks.colours_of(out)), file=out)
     for line in lost:
         print(printable(f"without its original: {line}"), file=out)
     if output:
@@ -74,14 +63,6 @@ def pictures_of(
     return drawn, lost
 
 
-def preprocess_config(card: Card) -> PreprocessConfig:
-    """The steps as the card has them. Raises UserError for ones that this release doesn't know."""
-    try:
-        return PreprocessConfig(**card.config["preprocess"])
-    except (TypeError, ValueError, KeyError) as error:
-        raise UserError(f"the card's settings can't be used here ({error}); use the release that wrote it") from error
-
-
 def describe(row: Row) -> str:
     """A record in a line: what it is, what became of it, and where in the archive it stands."""
     label = "no label" if row.label is None else f"label {row.label}"
@@ -99,30 +80,27 @@ def _caption(row: Row) -> str:
     return f"{row.sample_id}   tag {row.tag or '?'}   {label}   {row.status if row.reason is None else row.reason}"
 
 
-def _choose(inspected: Inspected, choice: Choice) -> list[Row]:
-    if choice.sample_ids:
-        marks = ", ".join("?" for _ in choice.sample_ids)
-        found = {row.sample_id: row for row in inspected.rows(f"WHERE sample_id IN ({marks})", choice.sample_ids)}
-        for sample_id in choice.sample_ids:
-            if sample_id not in found:
-                raise UserError(
-                    f"{sample_id}: expected a sample_id like {_example(inspected)}, found no such record; "
-                    "--char and --writer show some"
-                )
-        return [found[sample_id] for sample_id in choice.sample_ids]
-    wanted = {"char": choice.char, "writer": choice.writer}
-    conditions = [f"{column} = ?" for column, value in wanted.items() if value is not None]
-    values: list[Any] = [value for value in wanted.values() if value is not None]
+def choose_named(inspected: Inspected, sample_ids: Sequence[str]) -> list[Row]:
+    """The records in that order. Raises UserError for one that isn't there."""
+    found = {row.sample_id: row for row in inspected.named(sample_ids)}
+    for sample_id in sample_ids:
+        if sample_id not in found:
+            ((like,),) = inspected.query("SELECT any_value(sample_id) FROM manifest")
+            what = f"expected a sample_id like {like}, found no such record"
+            raise UserError(f"{sample_id}: {what}; --char and --writer show some")
+    return [found[sample_id] for sample_id in sample_ids]
+
+
+def choose_where(inspected: Inspected, columns: Mapping[str, str | None], limit: int) -> list[Row]:
+    """Some records with those values in the columns, None for any. Raises UserError if there are none."""
+    wanted = {column: value for column, value in columns.items() if value is not None}
+    conditions = " AND ".join(f"{column} = ?" for column in wanted)
     # By digest: the same ones each time, from writers and members all over the set.
-    rest = f"WHERE {' AND '.join(conditions)} ORDER BY bitmap_digest, sample_id LIMIT ?"
-    rows = inspected.rows(rest, [*values, choice.limit])
+    rest = f"WHERE {conditions} ORDER BY bitmap_digest, sample_id LIMIT {limit}"
+    rows = inspected.rows(rest, [*wanted.values()])
     if not rows:
-        what = " and ".join(f"{column} {value}" for column, value in wanted.items() if value is not None)
+        what = " and ".join(f"{column} {value}" for column, value in wanted.items())
         raise UserError(
             f"{inspected.folder}: expected records of {what}, found none; the summary names some that are there"
         )
     return rows
-
-
-def _example(inspected: Inspected) -> str:
-    return str(inspected.query("SELECT any_value(sample_id) FROM manifest")[0][0])

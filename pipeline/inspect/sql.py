@@ -6,18 +6,19 @@ import csv
 import json
 import math
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, TextIO
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.inspect.manifest import explained_duckdb, open_sealed
+from pipeline.inspect.manifest import explained_duckdb, fetched, open_sealed
 from schemas.errors import printable
 
 MOST_TABLE_ROWS = 500
 """What a table on a terminal shows; the other formats give every row."""
-_BATCH_ROWS = 10_000
+_Rows = Iterator[tuple[Any, ...]]
 _ADVICE = "the only view is manifest, DESCRIBE manifest lists its columns; no file can be read or written"
 
 
@@ -29,44 +30,33 @@ def print_answer(folder: str, sql: str, style: str, out: TextIO) -> None:
         if result.description is None:
             return
         names = [str(column[0]) for column in result.description]
-        _STYLES[style](names, _batches(result), out)
+        _STYLES[style](names, fetched(result), out)
 
 
-def _batches(result: Any) -> Iterator[list[tuple[Any, ...]]]:
-    while batch := result.fetchmany(_BATCH_ROWS):
-        yield batch
-
-
-def _print_csv(names: Sequence[str], batches: Iterator[list[tuple[Any, ...]]], out: TextIO) -> None:
+def _print_csv(names: Sequence[str], rows: _Rows, out: TextIO) -> None:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(names)
-    for batch in batches:
-        writer.writerows(batch)
+    writer.writerows(rows)
 
 
-def _print_json(names: Sequence[str], batches: Iterator[list[tuple[Any, ...]]], out: TextIO) -> None:
+def _print_json(names: Sequence[str], rows: _Rows, out: TextIO) -> None:
     """An array with an object a line, so that a large answer needn't fit into memory."""
     separator = "["
-    for batch in batches:
-        for row in batch:
-            fields = {name: _plain(value) for name, value in zip(names, row, strict=True)}
-            out.write(f"{separator}\n {json.dumps(fields, ensure_ascii=False)}")
-            separator = ","
+    for row in rows:
+        fields = {name: _plain(value) for name, value in zip(names, row, strict=True)}
+        out.write(f"{separator}\n {json.dumps(fields, ensure_ascii=False, default=str)}")
+        separator = ","
     out.write("[]\n" if separator == "[" else "\n]\n")
 
 
-def _print_table(names: Sequence[str], batches: Iterator[list[tuple[Any, ...]]], out: TextIO) -> None:
-    rows: list[tuple[Any, ...]] = []
-    more = 0
-    for batch in batches:
-        room = MOST_TABLE_ROWS - len(rows)
-        rows += batch[:room]
-        more += len(batch) - len(batch[:room])
+def _print_table(names: Sequence[str], rows: _Rows, out: TextIO) -> None:
+    shown = list(islice(rows, MOST_TABLE_ROWS))
+    more = sum(1 for _ in rows)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for index, name in enumerate(names):
-        is_number = any(isinstance(row[index], int | float) for row in rows)
+        is_number = any(isinstance(row[index], int | float) for row in shown)
         table.add_column(Text(printable(name)), justify="right" if is_number else "left", no_wrap=True)
-    for row in rows:
+    for row in shown:
         table.add_row(*(Text(_shown(value)) for value in row))
     console = Console(file=out, soft_wrap=True)
     # Off a terminal nobody's line ends: what is cut there is lost.
@@ -76,14 +66,14 @@ def _print_table(names: Sequence[str], batches: Iterator[list[tuple[Any, ...]]],
 
 
 def _plain(value: Any) -> Any:
-    """What JSON can hold of a value."""
+    """A value as JSON can hold it, but for what it holds as text."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, dict):
         return {str(name): _plain(item) for name, item in value.items()}
-    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
+    return value
 
 
 def _shown(value: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -14,9 +14,7 @@ from schemas.errors import UserError
 from schemas.machine import available_cores
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
-_MOST_PER_MEMBER = 2**31
+    from pipeline.verify.check import Advance
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,29 +27,22 @@ def verify(arguments: argparse.Namespace) -> int:
     # Arrow and OpenCV take a second to import: --help and a misspelt flag needn't wait for them.
     from pipeline import storage
     from pipeline.source.archives import parse_input
-    from pipeline.verify.card import read_classes
-    from pipeline.verify.check import check_dataset, open_dataset
-    from pipeline.verify.sources import Selection, check_sources, records_to_check
+    from pipeline.verify.check import check_dataset
+    from pipeline.verify.sources import Selection, check_sources
 
     started = time.monotonic()
     storage.use_known_flags(arguments.beam)
     folder: str = arguments.folder.rstrip("/") or "/"
     inputs = [parse_input(argument) for argument in arguments.against]
     selection = Selection(None if arguments.all else arguments.sample, arguments.seed)
-    card, _, _ = open_dataset(folder)
-    files = [file for split in card.splits.values() for file in split.shards] if card else []
-    with _progress() as bar:
-        task = bar.add_task("Checking", total=sum(file.bytes + file.manifest_bytes for file in files))
-        report = check_dataset(folder, arguments.processes, lambda n: bar.advance(task, n))
-        classes = read_classes(report.card, folder) if report.card else None
-        if inputs and report.card and classes and report.has_rows:
-            again = bar.add_task("Recomputing", total=records_to_check(report.card, selection))
-            check_sources(
-                report, folder, classes, inputs, selection, arguments.processes, lambda n: bar.advance(again, n)
-            )
+    with _progress() as advance:
+        report = check_dataset(folder, arguments.processes, advance("Checking"))
+        can_recompute = bool(report.card and report.classes and report.has_rows)
+        if inputs and can_recompute:
+            check_sources(report, inputs, selection, arguments.processes, advance("Recomputing"))
     for finding in report.findings:
         print(finding)
-    if inputs and not (classes and report.has_rows):
+    if inputs and not can_recompute:
         print(f"{folder}: the archives were not looked at; mend the class list and the manifest first")
     seconds = time.monotonic() - started
     size = f"{report.records:,} records in {report.shards:,} shards, {report.bytes:,} bytes"
@@ -62,8 +53,8 @@ def verify(arguments: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _progress() -> Iterator[Progress]:
-    """A bar on a terminal, nothing in a log."""
+def _progress() -> Iterator[Callable[[str], Advance]]:
+    """What each stage tells its advance, as a bar on a terminal; nothing in a log."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -71,7 +62,12 @@ def _progress() -> Iterator[Progress]:
     columns = (TextColumn("{task.description:11}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
     left = (TimeRemainingColumn(elapsed_when_finished=True), TextColumn("left"))
     with Progress(*columns, *left, console=console, transient=True, disable=not console.is_terminal) as bar:
-        yield bar
+
+        def stage(name: str) -> Advance:
+            task = bar.add_task(name, total=None)
+            return lambda n, total: bar.update(task, advance=n, total=total)
+
+        yield stage
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -97,8 +93,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--processes", type=int, default=available_cores(), metavar="N", help="default: one a core, here %(default)s")
     arguments, beam = parser.parse_known_args(argv)
     arguments.beam = beam
-    if not 1 <= arguments.sample < _MOST_PER_MEMBER:
-        raise UserError(f"--sample {arguments.sample}: expected 1 or more")
+    at_least(1, "--sample", arguments.sample)
     at_least(1, "--processes", arguments.processes)
     if not -(2**63) <= arguments.seed < 2**63:
         raise UserError(f"--seed {arguments.seed}: expected a number of 64 bits")

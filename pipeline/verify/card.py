@@ -10,21 +10,10 @@ from pipeline import storage
 from pipeline.shards import publish
 from pipeline.shards.config import LIBRARIES
 from pipeline.verify.findings import RESTORE, Finding, Findings
+from pipeline.verify.reading import read_file
 from pipeline.verify.shard import ShardReport
 from schemas.classes import ClassList, ClassListError, parse_classes
-from schemas.dataset import (
-    CARD,
-    CLASSES,
-    SIDE_FILES,
-    SPLITS,
-    STAGING_FOLDER,
-    TFDS_LABELS,
-    Card,
-    Counts,
-    index_name,
-    manifest_part_name,
-    shard_name,
-)
+from schemas.dataset import CARD, CLASSES, SIDE_FILES, STAGING_FOLDER, TFDS_LABELS, Card, Counts, index_name
 from schemas.errors import UserError, explained, printable
 from schemas.manifest import DROPPED, KEPT, REJECTED
 
@@ -43,14 +32,6 @@ def check_card(card: Card, content: bytes) -> list[Finding]:
     if card.config.get("num_shards") != {name: len(split.shards) for name, split in card.splits.items()}:
         findings.add("expected as many shards as its num_shards say, found others; convert again")
     for name, split in card.splits.items():
-        if name not in SPLITS:
-            findings.add(f"expected one of the splits {', '.join(SPLITS)}, found {name!r}; convert again")
-        for index, file in enumerate(split.shards):
-            expected = names_of(name, index, len(split.shards))
-            if (file.path, file.manifest_path) != expected:
-                findings.add(
-                    f"expected {' and '.join(expected)}, found {file.path} and {file.manifest_path}; convert again"
-                )
         own = [entry.counts for entry in card.inputs if entry.split == name]
         if _kinds(split.counts) != sum(map(_kinds, own), Counter()) or split.counts.read != sum(c.read for c in own):
             findings.add(f"{name}: expected the counts to be the sum of the members', found others; convert again")
@@ -61,7 +42,7 @@ def check_card(card: Card, content: bytes) -> list[Finding]:
                 f"{found[0]:,} and {found[1]:,}; convert again"
             )
     for entry in card.inputs:
-        accounted = sum(_kinds(entry.counts).values())
+        accounted = sum(entry.counts.by_status.values())
         if entry.counts.read != accounted:
             findings.add(
                 f"{entry.member} of {entry.archive}: expected read = kept + dropped + rejected, found "
@@ -70,16 +51,11 @@ def check_card(card: Card, content: bytes) -> list[Finding]:
     return findings.all()
 
 
-def names_of(split: str, index: int, count: int) -> tuple[str, str]:
-    """The only names that a shard and its manifest part can have: others are never opened."""
-    return shard_name(split, index, count), manifest_part_name(split, index, count)
-
-
 def read_classes(card: Card, folder: str) -> ClassList | None:
     """The class list that the card's digest names, from either of its two files; None if both are damaged."""
     for name in (CLASSES, TFDS_LABELS):
         try:
-            content = _read(folder, name)
+            content = read_file(folder, name)
             if content is not None and hashlib.sha256(content).hexdigest() == card.class_digest:
                 return parse_classes(content.decode())
         except (UserError, ClassListError, UnicodeDecodeError):
@@ -91,15 +67,11 @@ def check_files(card: Card, classes: ClassList | None, folder: str) -> list[Find
     """The files beside the shards, byte by byte, and every file that the card doesn't know."""
     findings: list[Finding] = []
     if classes is None:
-        findings.append(
-            Finding(
-                CLASSES, f"expected SHA-256 {card.class_digest}, found another here and in {TFDS_LABELS}; {RESTORE}"
-            )
-        )
+        what = f"expected SHA-256 {card.class_digest}, found another here and in {TFDS_LABELS}"
+        findings.append(Finding(CLASSES, f"{what}; {RESTORE}"))
     elif len(classes) != card.class_count:
-        findings.append(
-            Finding(CARD, f"expected class_count {len(classes):,}, found {card.class_count:,}; convert again")
-        )
+        what = f"expected class_count {len(classes):,}, found {card.class_count:,}"
+        findings.append(Finding(CARD, f"{what}; convert again"))
     expected = publish.side_files(card, classes) if classes else {}
     for name, text in expected.items():
         fault = _text_fault(folder, name, text.encode())
@@ -153,7 +125,7 @@ def _kinds(counts: Counts) -> Counter[str]:
 def _text_fault(folder: str, name: str, expected: bytes) -> str | None:
     """What is wrong with a small file, in words."""
     try:
-        content = _read(folder, name)
+        content = read_file(folder, name)
     except UserError as error:
         return str(error)
     if content is None:
@@ -164,9 +136,3 @@ def _text_fault(folder: str, name: str, expected: bytes) -> str | None:
     if at is None:
         return f"expected {len(expected):,} bytes, found {len(content):,}"
     return f"expected {expected[at]} at byte {at:,}, found {content[at]}"
-
-
-def _read(folder: str, name: str) -> bytes | None:
-    path = storage.join(folder, name)
-    with explained(f"read {path}"):
-        return storage.read_if_there(path)

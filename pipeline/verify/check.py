@@ -5,28 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from typing import Any, TypeVar
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline import storage
 from pipeline.verify import card as card_checks
 from pipeline.verify.findings import Finding, Findings
 from pipeline.verify.ledger import Tally, gaps
-from pipeline.verify.rows import Part
-from pipeline.verify.shard import ShardJob, ShardReport, check_shard
+from pipeline.verify.reading import read_card, read_rows
+from pipeline.verify.rows import ShardJob
+from pipeline.verify.shard import ShardReport, check_shard
 from schemas.classes import ClassList
-from schemas.dataset import CARD, SPLITS, Card, DamagedCard, MemberInput, parse_card
-from schemas.errors import UserError, explained
+from schemas.dataset import CARD, Card, DamagedCard
+from schemas.errors import UserError
 
 SMALL_BYTES = 32 << 20  # 32 MiB: less is checked before a second process has started
 
-Advance = Callable[[int], None]
-"""Told how many bytes have been checked since the last call."""
+Advance = Callable[[int, int], None]
+"""Told how much (bytes, or records) has been checked since the last call, and how much there is in all."""
 _Job = TypeVar("_Job")
 _Result = TypeVar("_Result")
 
@@ -35,8 +33,12 @@ _Result = TypeVar("_Result")
 class Report:
     """What is wrong with a data set, and how much of it was looked at."""
 
+    folder: str
     findings: list[Finding] = field(default_factory=list)
     card: Card | None = None
+    """None if it is too damaged to go on."""
+    classes: ClassList | None = None
+    """None if both files that hold it are damaged."""
     records: int = 0
     shards: int = 0
     bytes: int = 0
@@ -46,51 +48,30 @@ class Report:
     """Records that were made again from the archives."""
 
 
-def open_dataset(folder: str) -> tuple[Card | None, bytes, list[Finding]]:
-    """(the card, its bytes, what is wrong with it); no card if it is too damaged to go on.
-
-    Raises UserError where there is no data set to check: no folder, no card, another format version.
-    """
-    path = storage.join(folder, CARD)
-    with explained(f"read {path}"):
-        content = storage.read_if_there(path)
-        if content is None:
-            if not storage.is_remote(folder) and not storage.exists(folder):
-                raise UserError(f"{folder}: expected the folder of a data set, found none; check the path")
-            raise UserError(
-                f"{folder}: expected {CARD}, found none; the conversion isn't finished, run its command again"
-            )
-    try:
-        return parse_card(content, path), content, []
-    except DamagedCard as error:
-        what = str(error).removeprefix(f"{path}: ")
-        return None, content, [Finding(CARD, f"{what}; the other files can't be checked without it")]
-
-
-def check_dataset(folder: str, processes: int, advance: Advance = lambda _: None) -> Report:
+def check_dataset(folder: str, processes: int, advance: Advance = lambda _, __: None) -> Report:
     """Checks everything that needs no archive. Raises UserError where there is no data set to check."""
-    card, content, findings = open_dataset(folder)
-    if card is None:
-        return Report(findings)
-    report = Report([*findings, *card_checks.check_card(card, content)], card)
-    classes = card_checks.read_classes(card, folder)
-    report.findings += card_checks.check_files(card, classes, folder)
-    jobs = _shard_jobs(card, classes, folder)
-    report.bytes = sum(_size(job) for job in jobs)
+    report = Report(folder)
+    try:
+        card, content = read_card(folder)
+    except DamagedCard as error:
+        what = str(error).removeprefix(f"{storage.join(folder, CARD)}: ")
+        report.findings.append(Finding(CARD, f"{what}; the other files can't be checked without it"))
+        return report
+    report.card, report.classes = card, card_checks.read_classes(card, folder)
+    report.findings += card_checks.check_card(card, content)
+    report.findings += card_checks.check_files(card, report.classes, folder)
+    jobs = list(_shard_jobs(card, report.classes, folder))
+    report.bytes = sum(job.bytes for job in jobs)
+    results: dict[str, list[ShardReport]] = {split: [] for split in card.splits}
     with pool(processes if report.bytes > SMALL_BYTES else 1) as executor:
-        results: dict[str, list[ShardReport]] = {split: [] for split in card.splits}
         for job, result in run(executor, check_shard, jobs):
-            results[job.part.split].append(result)
+            results[job.split].append(result)
             report.findings += result.findings
             report.shards += 1
             report.records += job.file.manifest_rows
-            advance(_size(job))
+            advance(job.bytes, report.bytes)
     # What is missing in the others was said already.
-    complete = {
-        name: of_split
-        for name, of_split in results.items()
-        if len(of_split) == len(card.splits[name].shards) and all(result.has_rows for result in of_split)
-    }
+    complete = {name: of_split for name, of_split in results.items() if all(result.has_rows for result in of_split)}
     report.has_rows = complete.keys() == card.splits.keys()
     report.findings += card_checks.check_totals(card, complete)
     report.findings += _check_ledger(card, complete, folder)
@@ -100,7 +81,7 @@ def check_dataset(folder: str, processes: int, advance: Advance = lambda _: None
 def pool(processes: int) -> Any:
     """An executor of that many processes; None, in a context, for one: then this process does the work."""
     if processes == 1:
-        return _no_pool()
+        return nullcontext()
     return ProcessPoolExecutor(processes, get_context("spawn"), storage.use_flags, (storage.used_flags(),))
 
 
@@ -125,26 +106,12 @@ def run(
             future.cancel()
 
 
-@contextmanager
-def _no_pool() -> Iterator[None]:
-    yield None
-
-
-def _shard_jobs(card: Card, classes: ClassList | None, folder: str) -> list[ShardJob]:
-    jobs = []
+def _shard_jobs(card: Card, classes: ClassList | None, folder: str) -> Iterator[ShardJob]:
     for name, split in card.splits.items():
-        members: dict[str, MemberInput] = {entry.member: entry for entry in card.inputs if entry.split == name}
+        members = {entry.member: entry for entry in card.inputs if entry.split == name}
         for index, file in enumerate(split.shards):
-            names = card_checks.names_of(name, index, len(split.shards))
-            if name not in SPLITS or (file.path, file.manifest_path) != names:
-                continue  # it could lead anywhere
-            part = Part(name, index, len(split.shards), file.path, members, classes)
-            jobs.append(ShardJob(folder, file, part, card.image_size, card.image_encoding))
-    return jobs
-
-
-def _size(job: ShardJob) -> int:
-    return job.file.bytes + job.file.manifest_bytes
+            of_card = (file, members, classes, card.image_size, card.image_encoding)
+            yield ShardJob(folder, name, index, len(split.shards), *of_card)
 
 
 def _check_ledger(card: Card, results: dict[str, list[ShardReport]], folder: str) -> list[Finding]:
@@ -156,12 +123,7 @@ def _check_ledger(card: Card, results: dict[str, list[ShardReport]], folder: str
             if not tally.tiles(entry.bytes):
                 where = Findings(f"{entry.member} of {entry.archive}")
                 paths = (storage.join(folder, shard.manifest_path) for shard in card.splits[split].shards)
-                for gap in gaps(map(_read_rows, paths), entry.member, entry.bytes):
+                for gap in gaps(map(read_rows, paths), entry.member, entry.bytes):
                     where.add(f"{gap}; convert again")
                 findings += where.all()
     return findings
-
-
-def _read_rows(path: str) -> pa.Table:
-    with explained(f"read {path}"):
-        return pq.ParquetFile(pa.BufferReader(storage.read_bytes(path))).read()

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import re
+
 import cv2
 import numpy as np
 
-from pipeline.shards.frames import encode_example
+from pipeline import storage
+from pipeline.shards.frames import FRAME_FOOTER_BYTES, FRAME_HEADER_BYTES, encode_example
+from schemas.errors import UserError, explained
 from schemas.example import IMAGE
 
-_BYTES, _IMAGE_KEY = 0x0A, b"\x0a" + bytes([len(IMAGE)]) + IMAGE.encode() + b"\x12"
+_VARINT = rb"[\x80-\xff]*[\x00-\x7f]"
+_NAME = bytes([len(IMAGE)]) + IMAGE.encode()
+# Features, the first entry of its map, that entry's name and value, which is a Feature, its BytesList, its only value.
+_BEFORE_IMAGE = re.compile(
+    b"\x0a%b\x0a%b\x0a%b\x12%b\x0a%b\x0a(%b)" % (_VARINT, _VARINT, _NAME, _VARINT, _VARINT, _VARINT)
+)
 
 
 def example_fault(example: bytes, label: int, sample_id: str, image_size: int, image_encoding: str) -> str | None:
@@ -18,50 +27,43 @@ def example_fault(example: bytes, label: int, sample_id: str, image_size: int, i
         return "expected an Example whose first feature is the image, found something else"
     if encode_example(image, label, sample_id.encode()) != example:
         return f"expected the Example of {sample_id} with label {label}, found other features{_named_in(example)}"
-    return _image_fault(image, image_size, image_encoding)
+    try:
+        decode_image(image, image_size, image_encoding)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def read_example(path: str, offset: int, frame_bytes: int) -> bytes:
+    """The serialised Example in the frame that begins at `offset` of a shard, by one request to a store."""
+    size = max(0, frame_bytes - FRAME_HEADER_BYTES - FRAME_FOOTER_BYTES)
+    with explained(f"read {path}"):
+        return storage.read_range(path, offset + FRAME_HEADER_BYTES, size)
 
 
 def read_image(example: bytes) -> bytes | None:
     """The bytes of the image feature; None if the Example doesn't begin as the encoder writes it."""
-    try:
-        at = _enter(example, 0)  # Features
-        at = _enter(example, at)  # the first entry of the map
-        if not example.startswith(_IMAGE_KEY, at):
-            return None
-        _, at = _varint(example, at + len(_IMAGE_KEY))  # Feature
-        at = _enter(example, at)  # BytesList
-        if example[at] != _BYTES:
-            return None
-        length, at = _varint(example, at + 1)
-    except (IndexError, ValueError):
+    head = _BEFORE_IMAGE.match(example)
+    if head is None:
         return None
-    return example[at : at + length]
+    length = sum((byte & 0x7F) << 7 * i for i, byte in enumerate(head[1]))
+    return example[head.end() : head.end() + length]
 
 
-def _image_fault(image: bytes, size: int, encoding: str) -> str | None:
+def decode_image(image: bytes, size: int, encoding: str) -> np.ndarray:
+    """uint8 [size, size] of an Example's image feature. Raises UserError where it is something else."""
+    pixels = np.frombuffer(image, np.uint8)
     if encoding == "raw":
-        return None if len(image) == size * size else f"expected {size * size:,} bytes of image, found {len(image):,}"
-    pixels = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_UNCHANGED) if image else None
-    if pixels is None:
-        return "expected a PNG, found an image that can't be decoded"
-    if pixels.shape != (size, size) or pixels.dtype != np.uint8:
-        return f"expected a grey 8-bit PNG of {size} × {size} pixels, found {pixels.dtype} {list(pixels.shape)}"
-    return None
-
-
-def _enter(data: bytes, at: int) -> int:
-    """The first byte inside the length-delimited field 1 that begins at `at`."""
-    if data[at] != _BYTES:
-        raise ValueError
-    return _varint(data, at + 1)[1]
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while data[at] > 0x7F:
-        value |= (data[at] & 0x7F) << shift
-        shift, at = shift + 7, at + 1
-    return value | data[at] << shift, at + 1
+        if len(image) != size * size:
+            raise UserError(f"expected {size * size:,} bytes of image, found {len(image):,}")
+        return pixels.reshape(size, size)
+    decoded = cv2.imdecode(pixels, cv2.IMREAD_UNCHANGED) if image else None
+    if decoded is None:
+        raise UserError("expected a PNG, found an image that can't be decoded")
+    if decoded.shape != (size, size) or decoded.dtype != np.uint8:
+        found = f"{decoded.dtype} {list(decoded.shape)}"
+        raise UserError(f"expected a grey 8-bit PNG of {size} × {size} pixels, found {found}")
+    return decoded
 
 
 def _named_in(example: bytes) -> str:

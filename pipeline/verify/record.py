@@ -19,10 +19,10 @@ from pipeline.source.archives import Member, open_member, read_exactly
 from pipeline.source.gnt import HEADER_BYTES, MAX_RECORD_BYTES
 from pipeline.steps.plain import Unusable, pin_opencv, preprocess
 from pipeline.steps.settings import PAPER, PreprocessConfig
-from pipeline.verify.example import read_image
+from pipeline.verify.example import read_example, read_image
 from pipeline.verify.findings import Finding, Findings
 from schemas.classes import OUTSIDE, ClassList
-from schemas.errors import UserError, explained
+from schemas.errors import UserError
 from schemas.example import ImageEncoding
 from schemas.manifest import (
     CROP_COLUMNS,
@@ -38,18 +38,6 @@ from schemas.manifest import (
 )
 
 _RECOMPUTED = ("status", "reason", "label", "tag", "width", "height", "ink_fraction", *CROP_COLUMNS, "bitmap_digest")
-_PLACE = (
-    "sample_id",
-    "member",
-    "record_index",
-    "source_offset",
-    "source_bytes",
-    "shard",
-    "shard_offset",
-    "shard_bytes",
-)
-COLUMNS = [*_PLACE, *_RECOMPUTED, "shard_crc32c"]
-"""The manifest columns that a check needs."""
 _HEADER = struct.Struct("<I2sHH")
 
 
@@ -61,28 +49,33 @@ class Recipe:
     preprocess: PreprocessConfig
     image_encoding: ImageEncoding
     sample_fraction: float
-    other_versions: str
-    """What of the card's may make other bytes than this installation: its release, where its format made others, and
-    the libraries of which this release uses another version; empty if nothing does."""
-
-    @property
-    def advice(self) -> str:
-        if self.other_versions:
-            return f"install the card's {self.other_versions} and verify again, then convert again"
-        return "convert again"
+    advice: str
+    """What to do about a record that doesn't agree."""
 
 
-def check_records(member: Member, rows: pa.Table, recipe: Recipe, folder: str) -> list[Finding]:
-    """What the archive says otherwise than `rows` (COLUMNS, in the archive's order)."""
+@dataclass(frozen=True)
+class SourceJob:
+    """Some records of one member."""
+
+    member: Member
+    rows: pa.Table
+    """Of the manifest, in the archive's order."""
+    recipe: Recipe
+    folder: str
+
+
+def check_records(job: SourceJob) -> list[Finding]:
+    """What the archive says otherwise than the rows."""
     pin_opencv()
+    member, recipe = job.member, job.recipe
     findings = Findings(f"{member.name} of {member.archive}")
     try:
         with open_member(member) as stream:
-            reader = _Reader(stream, member)
-            for row in _rows(rows):
+            reader = MemberReader(stream, member)
+            for row in _rows(job.rows):
                 wanted = min(max(HEADER_BYTES, row["source_bytes"]), MAX_RECORD_BYTES)
                 data = reader.read(row["source_offset"], wanted)
-                for difference in _differences(row, data, member.size_bytes, recipe, folder):
+                for difference in _differences(row, data, member.size_bytes, recipe, job.folder):
                     where = f"record {row['record_index']:,} at byte {row['source_offset']:,}"
                     findings.add(f"{where}: {difference}; {recipe.advice}")
     except UserError as error:
@@ -90,7 +83,7 @@ def check_records(member: Member, rows: pa.Table, recipe: Recipe, folder: str) -
     return findings.all()
 
 
-class _Reader:
+class MemberReader:
     """Stretches of a member, in order; what is packed can't be sought, only read on."""
 
     def __init__(self, stream: BinaryIO, member: Member) -> None:
@@ -176,12 +169,9 @@ def _is_sampled(sample_id: str, fraction: float) -> bool:
 
 def _first_pixel(row: dict[str, Any], example: bytes, folder: str) -> str:
     """Where the shard's image differs first, for a message."""
-    if row["shard"] is None or "/" in row["shard"]:
+    if None in (row["shard"], row["shard_offset"], row["shard_bytes"]) or "/" in row["shard"]:
         return ""  # found among the rows already
-    path = storage.join(folder, row["shard"])
-    size = row["shard_bytes"] - FRAME_HEADER_BYTES - FRAME_FOOTER_BYTES
-    with explained(f"read {path}"):
-        found = storage.read_range(path, row["shard_offset"] + FRAME_HEADER_BYTES, size)
+    found = read_example(storage.join(folder, row["shard"]), row["shard_offset"], row["shard_bytes"])
     there, made = read_image(found) or b"", read_image(example) or b""
     for i, (a, b) in enumerate(zip(there, made, strict=False)):
         if a != b:

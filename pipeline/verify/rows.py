@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from pipeline.shards.staging import shard_of
 from pipeline.source.gnt import HEADER_BYTES
 from pipeline.verify.findings import Findings
 from schemas.classes import OUTSIDE, ClassList, characters_by_tag_code
-from schemas.dataset import MemberInput
+from schemas.dataset import MemberInput, ShardFile
 from schemas.example import sample_id_prefix
 from schemas.manifest import (
     CROP_COLUMNS,
@@ -25,39 +25,43 @@ from schemas.manifest import (
     OUTSIDE_CLASS_SET,
     REJECT_REASONS,
     REJECTED,
-    SHARD_FIELDS,
 )
 
-_HEADER = ("width", "height", "tag")
 _REASONS: dict[str, set[str | None]] = {KEPT: {None}, DROPPED: {*DROP_REASONS}, REJECTED: {*REJECT_REASONS}}
 
 
 @dataclass(frozen=True)
-class Part:
-    """Which part of which split the rows should be."""
+class ShardJob:
+    """A shard to check: where it lies, what the card says of it, what its rows should be."""
 
+    folder: str
     split: str
     index: int
     count: int
-    shard: str
+    """How many shards the split has."""
+    file: ShardFile
     members: Mapping[str, MemberInput]
     """The split's members on the card, by name."""
     classes: ClassList | None
     """None if the data set's class list can't be read: then labels aren't compared."""
+    image_size: int
+    image_encoding: str
+
+    @property
+    def bytes(self) -> int:
+        return self.file.bytes + self.file.manifest_bytes
 
 
-def check_rows(rows: pa.Table, part: Part, findings: Findings) -> bool:
+def check_rows(rows: pa.Table, job: ShardJob, findings: Findings) -> bool:
     """Adds what is wrong with the rows; False if their columns aren't the manifest's and nothing can be compared."""
     if not rows.schema.equals(MANIFEST_SCHEMA):
         findings.add(f"expected the manifest's columns {MANIFEST_SCHEMA.names}, found {rows.schema.names}")
         return False
-    nulls = [
-        name for name in MANIFEST_SCHEMA.names if not MANIFEST_SCHEMA.field(name).nullable and rows[name].null_count
-    ]
+    nulls = [field.name for field in MANIFEST_SCHEMA if not field.nullable and rows[field.name].null_count]
     if nulls:
         findings.add(f"expected a value in every row of {', '.join(nulls)}, found rows without")
         return False
-    check = _Rows(rows, part, findings)
+    check = _Rows(rows, job, findings)
     check.identity()
     check.order()
     check.status()
@@ -70,11 +74,15 @@ def check_rows(rows: pa.Table, part: Part, findings: Findings) -> bool:
 class _Rows:
     """The columns as arrays, and the checks on them."""
 
-    def __init__(self, rows: pa.Table, part: Part, findings: Findings) -> None:
-        self.rows, self.part, self.findings = rows, part, findings
+    def __init__(self, rows: pa.Table, job: ShardJob, findings: Findings) -> None:
+        self.rows, self.job, self.findings = rows, job, findings
         self.sample_id: list[str] = rows["sample_id"].to_pylist()
-        self.kept = np.array([status == KEPT for status in rows["status"].to_pylist()], bool)
+        self.kept = self.values("status") == KEPT
         self.sound = self.present("bitmap_digest")
+
+    def values(self, name: str) -> np.ndarray:
+        """object [n], None where there is no value."""
+        return np.array(self.rows[name].to_pylist(), object)
 
     def present(self, name: str) -> np.ndarray:
         """bool [n]: where the column has a value."""
@@ -94,34 +102,28 @@ class _Rows:
             lambda i: f"expected {name} {'given' if where[i] else 'empty'}, found {self.rows[name][i].as_py()!r}",
         )
 
-    def same(self, name: str, expected: list[object]) -> None:
-        found = self.rows[name].to_pylist()
-        self.wrong(
-            np.array([a != b for a, b in zip(found, expected, strict=True)], bool),
-            lambda i: f"expected {name} {expected[i]!r}, found {found[i]!r}",
-        )
+    def same(self, name: str, expected: Sequence[object]) -> None:
+        found = self.values(name)
+        wrong = found != np.array(expected, object)
+        self.wrong(wrong, lambda i: f"expected {name} {expected[i]!r}, found {found[i]!r}")
 
     def identity(self) -> None:
         """Who the record is: its name, its member's, and that it is there once."""
-        n, members = len(self.sample_id), self.rows["member"].to_pylist()
-        known = self.part.members
-        self.same("split", [self.part.split] * n)
+        split, known = self.job.split, self.job.members
+        members = self.values("member")
+        self.same("split", [split] * len(members))
         self.wrong(
             np.array([member not in known for member in members], bool),
             lambda i: f"expected a member that is on the card, found {members[i]!r}",
         )
         for name in ("writer", "archive"):
-            found = self.rows[name].to_pylist()
-            expected = [getattr(known[m], name) if m in known else f for m, f in zip(members, found, strict=True)]
-            self.same(name, expected)
-        prefixes = {member: sample_id_prefix(self.part.split, member) for member in set(members)}
-        indexes = self.rows["record_index"].to_pylist()
-        self.same("sample_id", [f"{prefixes[m]}{i}" for m, i in zip(members, indexes, strict=True)])
-        seen: set[str] = set()
-        again = np.zeros(n, bool)
-        for i, sample_id in enumerate(self.sample_id):
-            again[i] = sample_id in seen
-            seen.add(sample_id)
+            found = self.values(name)
+            self.same(name, [getattr(known[m], name) if m in known else f for m, f in zip(members, found, strict=True)])
+        indexes = self.values("record_index")
+        self.same("sample_id", [f"{sample_id_prefix(split, m)}{i}" for m, i in zip(members, indexes, strict=True)])
+        again = np.ones(len(members), bool)
+        codes = self.rows["sample_id"].combine_chunks().dictionary_encode().indices.to_numpy()
+        again[np.unique(codes, return_index=True)[1]] = False
         self.wrong(again, lambda _: "expected every sample_id once, found it in an earlier row too")
 
     def order(self) -> None:
@@ -130,81 +132,67 @@ class _Rows:
         keys = np.frombuffer(digests, ">u8").astype(np.uint64)
         backwards = np.concatenate([[False], keys[1:] < keys[:-1]])
         self.wrong(backwards, lambda i: f"expected rows in the order of their keys, found key {keys[i]:016x} too late")
-        shard = shard_of(keys, self.part.count)
-        self.wrong(
-            shard != self.part.index,
-            lambda i: f"expected it in part {shard[i]} of {self.part.count}, found it in part {self.part.index}",
-        )
+        index, count = self.job.index, self.job.count
+        shard = shard_of(keys, count)
+        self.wrong(shard != index, lambda i: f"expected it in part {shard[i]} of {count}, found it in part {index}")
 
     def status(self) -> None:
-        status, reason = self.rows["status"].to_pylist(), self.rows["reason"].to_pylist()
+        status, reason = self.values("status"), self.values("reason")
         self.wrong(
             np.array([r not in _REASONS.get(s, ()) for s, r in zip(status, reason, strict=True)], bool),
             lambda i: f"expected a status with one of its reasons, found {status[i]!r} with {reason[i]!r}",
         )
-        outside = np.array([r == OUTSIDE_CLASS_SET for r in reason], bool)
-        labelled = self.present("label")
-        self.wrong(
-            outside & labelled, lambda _: f"expected no label where the reason is {OUTSIDE_CLASS_SET}, found one"
-        )
+        outside, labelled = reason == OUTSIDE_CLASS_SET, self.present("label")
+        said = f"expected no label where the reason is {OUTSIDE_CLASS_SET}, found one"
+        self.wrong(outside & labelled, lambda _: said)
         self.wrong(self.kept & ~labelled, lambda _: "expected the label of a kept record, found none")
 
     def labels(self) -> None:
         """The tag decides the character and the label."""
-        tags = self.rows["tag"].to_pylist()
+        tags = self.values("tag")
         codes = {tag: _tag_code(tag) for tag in set(tags)}
-        self.wrong(
-            np.array([codes[tag] is None for tag in tags], bool), lambda i: f"expected a tag in hex, found {tags[i]!r}"
-        )
+        wrong = np.array([codes[tag] is None for tag in tags], bool)
+        self.wrong(wrong, lambda i: f"expected a tag in hex, found {tags[i]!r}")
         named = [code for code in codes.values() if code is not None and code >= 0]
         characters: dict[int | None, str | None] = dict(zip(named, characters_by_tag_code(named), strict=True))
         self.same("char", [characters.get(codes[tag]) for tag in tags])
-        if self.part.classes is not None:
-            table = self.part.classes.labels_by_tag_code
+        if self.job.classes is not None:
+            table = self.job.classes.labels_by_tag_code
             labels: dict[int | None, int | None] = {code: int(table[code]) for code in named if table[code] != OUTSIDE}
             self.same("label", [labels.get(codes[tag]) for tag in tags])
 
     def measures(self) -> None:
         """What the header says, and what was measured in the bitmap."""
-        for name in _HEADER:
+        for name in ("width", "height", "tag"):
             self.given(name, self.sound | self.present(name))
-        area = self.numbers("width") * self.numbers("height")
-        size = self.numbers("source_bytes")
+        size, expected = self.numbers("source_bytes"), HEADER_BYTES + self.numbers("width") * self.numbers("height")
         self.wrong(
-            self.sound & (size != HEADER_BYTES + area),
-            lambda i: f"expected source_bytes {HEADER_BYTES + area[i]:,} by its width and height, found {size[i]:,}",
+            self.sound & (size != expected),
+            lambda i: f"expected source_bytes {expected[i]:,} by its width and height, found {size[i]:,}",
         )
         ink = pc.fill_null(self.rows["ink_fraction"], -1.0).to_numpy()
         self.wrong(
-            np.where(self.sound, (ink < 0) | (ink > 1) | ~np.isfinite(ink), self.present("ink_fraction")),
+            np.where(self.sound, ~((ink >= 0) & (ink <= 1)), self.present("ink_fraction")),
             lambda i: f"expected an ink_fraction where the bitmap was read, from 0 to 1, found {ink[i]}",
         )
-        x, y, width, height = (self.numbers(name) for name in CROP_COLUMNS)
+        crop = np.array([self.numbers(name) for name in CROP_COLUMNS])
+        x, y, width, height = crop
         outside = (x + width > self.numbers("width")) | (y + height > self.numbers("height")) | (width * height == 0)
-        self.wrong(
-            self.kept & outside, lambda i: f"expected a crop in the bitmap, found {x[i], y[i], width[i], height[i]}"
-        )
+        self.wrong(self.kept & outside, lambda i: f"expected a crop in the bitmap, found {tuple(crop[:, i].tolist())}")
         for name in CROP_COLUMNS:
             self.given(name, self.kept)
         self.wrong(self.kept & ~self.sound, lambda _: "expected the bitmap_digest of a kept record, found none")
 
     def places(self) -> None:
         """Where the Examples lie: one after the other, from the shard's first byte."""
-        for field in SHARD_FIELDS:
-            self.given(field.name, self.kept)
-        names = self.rows["shard"].to_pylist()
-        self.wrong(
-            np.array([name not in (None, self.part.shard) for name in names], bool),
-            lambda i: f"expected shard {self.part.shard}, found {names[i]!r}",
-        )
-        index = self.numbers("shard_index")
-        position = np.cumsum(self.kept) - 1
-        self.wrong(
-            self.kept & (index != position), lambda i: f"expected shard_index {position[i]:,}, found {index[i]:,}"
-        )
-        offset, length = self.numbers("shard_offset"), np.where(self.kept, self.numbers("shard_bytes"), 0)
-        begin = np.cumsum(length) - length
-        self.wrong(self.kept & (offset != begin), lambda i: f"expected shard_offset {begin[i]:,}, found {offset[i]:,}")
+        for name in ("shard", "shard_bytes", "shard_crc32c"):
+            self.given(name, self.kept)
+        shards, shard = self.values("shard"), self.job.file.path
+        elsewhere = self.present("shard") & (shards != shard)
+        self.wrong(elsewhere, lambda i: f"expected shard {shard}, found {shards[i]!r}")
+        length = np.where(self.kept, self.numbers("shard_bytes"), 0)
+        for name, place in (("shard_index", np.cumsum(self.kept) - 1), ("shard_offset", np.cumsum(length) - length)):
+            self.same(name, [at if kept else None for at, kept in zip(place.tolist(), self.kept, strict=True)])
 
 
 def _tag_code(tag: str | None) -> int | None:

@@ -12,27 +12,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline import storage
 from pipeline.shards.frames import FRAME_FOOTER_BYTES, FRAME_HEADER_BYTES, frame_footer, frame_header
 from pipeline.verify.crc import find_changed_byte
 from pipeline.verify.example import example_fault
 from pipeline.verify.findings import RESTORE, Finding, Findings
 from pipeline.verify.ledger import Tally, tally_rows
-from pipeline.verify.rows import Part, check_rows
+from pipeline.verify.reading import read_file
+from pipeline.verify.rows import ShardJob, check_rows
 from schemas.dataset import ShardFile
-from schemas.errors import UserError, explained
+from schemas.errors import UserError
 from schemas.manifest import KEPT
-
-
-@dataclass(frozen=True)
-class ShardJob:
-    """A shard to check: where it lies, what the card says of it, what its rows should be."""
-
-    folder: str
-    file: ShardFile
-    part: Part
-    image_size: int
-    image_encoding: str
 
 
 @dataclass
@@ -52,16 +41,17 @@ class ShardReport:
 def check_shard(job: ShardJob) -> ShardReport:
     """Checks one shard with its manifest part; both are in memory at once, and nothing else."""
     report = ShardReport()
-    file, part = job.file, job.part
+    file = job.file
     shard_findings, manifest_findings = Findings(file.path), Findings(file.manifest_path)
     manifest = _read(job.folder, file.manifest_path, file.manifest_bytes, file.manifest_sha256, manifest_findings)
     shard = _read(job.folder, file.path, file.bytes, file.sha256, shard_findings)
-    rows = _parse(manifest.content, manifest_findings) if manifest and manifest.is_intact else None
+    # Only what has the right digest is handed to the Parquet reader: others can make it crash.
+    rows = None if manifest is None or manifest_findings.found else _parse(manifest, manifest_findings)
     if rows is not None and rows.num_rows != file.manifest_rows:
         manifest_findings.add(
             f"expected {file.manifest_rows:,} rows, as the card says, found {rows.num_rows:,}; {RESTORE}"
         )
-    if rows is not None and check_rows(rows, part, manifest_findings):
+    if rows is not None and check_rows(rows, job, manifest_findings):
         report.has_rows = True
         report.kinds = _kinds(rows)
         report.tallies = tally_rows(rows)
@@ -71,43 +61,33 @@ def check_shard(job: ShardJob) -> ShardReport:
             manifest_findings.add(
                 f"expected {file.records:,} kept rows, as the card says, found {kept.num_rows:,}; {RESTORE}"
             )
-        if shard:
-            _check_frames(shard.content, kept, job, shard_findings)
-    elif shard:
-        _walk_frames(shard.content, file, shard_findings)
+        if shard is not None:
+            _check_frames(shard, kept, job, shard_findings)
+    elif shard is not None:
+        _walk_frames(shard, file, shard_findings)
     report.findings = [*shard_findings.all(), *manifest_findings.all()]
     return report
 
 
-@dataclass(frozen=True)
-class _Content:
-    content: bytes
-    is_intact: bool
-    """Whether the SHA-256 is the card's."""
-
-
-def _read(folder: str, path: str, size: int, sha256: str, findings: Findings) -> _Content | None:
+def _read(folder: str, path: str, size: int, sha256: str, findings: Findings) -> bytes | None:
     """The file's bytes, held against the card; None if there is no such file."""
-    where = storage.join(folder, path)
     try:
-        with explained(f"read {where}"):
-            content = storage.read_if_there(where)
-            if content is None:
-                findings.add(f"expected a file of {size:,} bytes, found none; {RESTORE}")
-                return None
+        content = read_file(folder, path)
     except UserError as error:
         findings.add(f"{error}")
+        return None
+    if content is None:
+        findings.add(f"expected a file of {size:,} bytes, found none; {RESTORE}")
         return None
     if len(content) != size:
         findings.add(f"expected {size:,} bytes, found {len(content):,}; {RESTORE}")
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         findings.add(f"expected SHA-256 {sha256}, found {found}; {RESTORE}")
-    return _Content(content, found == sha256)
+    return content
 
 
 def _parse(content: bytes, findings: Findings) -> pa.Table | None:
-    # Only what has the right digest is handed to the Parquet reader: others can make it crash.
     try:
         return pq.ParquetFile(pa.BufferReader(content)).read().combine_chunks()
     except (pa.ArrowException, OSError) as error:

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline import storage
 from pipeline.shards.config import library_versions
 from pipeline.source.archives import Input, Member, list_members
-from pipeline.steps.settings import PreprocessConfig
 from pipeline.verify.check import Advance, Report, pool, run
 from pipeline.verify.findings import Finding
-from pipeline.verify.record import COLUMNS, Recipe, check_records
+from pipeline.verify.reading import preprocess_config, read_rows
+from pipeline.verify.record import Recipe, SourceJob, check_records
 from schemas.classes import ClassList
 from schemas.dataset import Card, MemberInput
-from schemas.errors import UserError, explained
 from schemas.example import FORMAT_VERSION
+from schemas.manifest import MANIFEST_SCHEMA
 
 SLICE_ROWS = 2_000
 """Records that one process makes again before it reports."""
@@ -40,46 +40,26 @@ class Selection:
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class SourceJob:
-    """Some records of one member."""
-
-    member: Member
-    rows: pa.Table
-    recipe: Recipe
-    folder: str
-
-
 def check_sources(
-    report: Report,
-    folder: str,
-    classes: ClassList,
-    inputs: Sequence[Input],
-    selection: Selection,
-    processes: int,
-    advance: Advance = lambda _: None,
+    report: Report, inputs: Sequence[Input], selection: Selection, processes: int, advance: Advance
 ) -> None:
     """Adds to the report what the archives say otherwise. Raises UserError for inputs that can't be read."""
-    card = report.card
+    card, classes, folder = report.card, report.classes, report.folder
     assert card is not None
+    assert classes is not None
     members = _find_members(card, list_members(inputs, 0), report)
     recipe = _recipe(card, classes)
-    paths = {
-        name: [storage.join(folder, shard.manifest_path) for shard in split.shards]
-        for name, split in card.splits.items()
-    }
-    total = sum(_wanted(entry, selection) for entry, _ in members)
+    most = selection.per_member or sys.maxsize
+    total = sum(min(entry.counts.read, most) for entry, _ in members)
     with pool(processes if total > SMALL_ROWS else 1) as executor:
-        for batch in _batches(members, selection):
-            jobs = [job for split in paths for job in _jobs(batch, split, paths[split], selection, recipe, folder)]
-            for job, found in run(executor, _check, jobs):
-                report.findings += found
-                report.recomputed += job.rows.num_rows
-                advance(job.rows.num_rows)
-
-
-def records_to_check(card: Card, selection: Selection) -> int:
-    return sum(_wanted(entry, selection) for entry in card.inputs)
+        for name, split in card.splits.items():
+            paths = [storage.join(folder, shard.manifest_path) for shard in split.shards]
+            for batch in _batches([one for one in members if one[0].split == name], selection):
+                jobs = list(_jobs(batch, paths, selection, recipe, folder))
+                for job, found in run(executor, check_records, jobs):
+                    report.findings += found
+                    report.recomputed += job.rows.num_rows
+                    advance(job.rows.num_rows, total)
 
 
 def _find_members(card: Card, listed: Iterable[Member], report: Report) -> list[tuple[MemberInput, Member]]:
@@ -108,36 +88,31 @@ def _find_members(card: Card, listed: Iterable[Member], report: Report) -> list[
 
 def _recipe(card: Card, classes: ClassList) -> Recipe:
     installed = library_versions()
+    # What may make other bytes here: its release, where its format made others, and the libraries that changed since.
     # A library that isn't known here is of another release, and it is that which would have to be installed.
     changed = [f"{name} {found}" for name, found in card.libraries.items() if installed.get(name, found) != found]
     same_release = card.format_version == FORMAT_VERSION
     if not same_release and (card.format_version, card.image_encoding) not in _SAME_EXAMPLES:
         changed.insert(0, f"release (format {card.format_version})")
-    try:
-        steps = PreprocessConfig(**card.config["preprocess"])
-    except (TypeError, ValueError) as error:
-        raise UserError(f"the card's settings can't be used here ({error}); use the release that wrote it") from error
     return Recipe(
         classes=classes,
-        preprocess=steps,
+        preprocess=preprocess_config(card),
         image_encoding="png" if card.image_encoding == "png" else "raw",
         sample_fraction=float(card.config["sample_fraction"]),
-        other_versions=", ".join(changed),
+        advice=f"install the card's {', '.join(changed)} and verify again, then convert again"
+        if changed
+        else "convert again",
     )
 
 
-def _wanted(entry: MemberInput, selection: Selection) -> int:
-    return entry.counts.read if selection.per_member is None else min(entry.counts.read, selection.per_member)
-
-
-Batch = dict[tuple[str, str], tuple[Member, int, int]]
-"""(split, name) -> (member, first record, the record after the last)"""
+Batch = dict[str, tuple[Member, int, int]]
+"""Name -> (member, first record, the record after the last), all of one split."""
 
 
 def _batches(members: Sequence[tuple[MemberInput, Member]], selection: Selection) -> Iterator[Batch]:
     """The members, a few at a time, so that the rows of each batch fit into memory; a large one in several pieces."""
     if selection.per_member is not None:
-        yield {(entry.split, entry.member): (member, 0, entry.counts.read) for entry, member in members}
+        yield {entry.member: (member, 0, entry.counts.read) for entry, member in members}
         return
     batch: Batch = {}
     rows = 0
@@ -147,44 +122,31 @@ def _batches(members: Sequence[tuple[MemberInput, Member]], selection: Selection
             if batch and rows + end - first > BATCH_ROWS:
                 yield batch
                 batch, rows = {}, 0
-            batch[entry.split, entry.member] = (member, first, end)
+            batch[entry.member] = (member, first, end)
             rows += end - first
     if batch:
         yield batch
 
 
-def _jobs(
-    batch: Batch, split: str, paths: Sequence[str], selection: Selection, recipe: Recipe, folder: str
-) -> Iterator[SourceJob]:
-    """The batch's rows of one split, cut by member, each in the order of the archive."""
-    own = {name: piece for (of, name), piece in batch.items() if of == split}
-    rows = pa.schema([]).empty_table()
-    for path in paths if own else ():
-        with explained(f"read {path}"):
-            part = pq.ParquetFile(pa.BufferReader(storage.read_bytes(path))).read(columns=COLUMNS)
-        chosen = _in_batch(part, own)
-        rows = pa.concat_tables([rows, chosen]) if rows.num_columns else chosen
+def _jobs(batch: Batch, paths: Sequence[str], selection: Selection, recipe: Recipe, folder: str) -> Iterator[SourceJob]:
+    """The batch's rows, cut by member, each in the order of the archive."""
+    rows = MANIFEST_SCHEMA.empty_table()
+    for path in paths if batch else ():
+        rows = pa.concat_tables([rows, _in_batch(read_rows(path), batch)])
         if selection.per_member is not None:
             rows = _draw(rows, selection.per_member, selection.seed)
-    if not rows.num_rows:
-        return
-    rows = rows.sort_by([("member", "ascending"), ("source_offset", "ascending")]).combine_chunks()
-    names = rows["member"].to_pylist()
-    begin = 0
-    while begin < len(names):
-        member = own[names[begin]][0]
-        end = begin
+    for name, (member, _, _) in batch.items():
+        of_member = rows.filter(pc.equal(rows["member"], name)).sort_by("source_offset")
         most = SLICE_ROWS if member.random_access else BATCH_ROWS  # what is packed is unpacked from its start each time
-        while end < len(names) and names[end] == names[begin] and end - begin < most:
-            end += 1
-        # A slice would be sent to its process with all the rows it was cut from.
-        yield SourceJob(member, rows.take(np.arange(begin, end)), recipe, folder)
-        begin = end
+        for begin in range(0, len(of_member), most):
+            # A slice would be sent to its process with all the rows it was cut from.
+            piece = of_member.take(np.arange(begin, min(begin + most, len(of_member))))
+            yield SourceJob(member, piece, recipe, folder)
 
 
-def _in_batch(part: pa.Table, own: dict[str, tuple[Member, int, int]]) -> pa.Table:
+def _in_batch(part: pa.Table, batch: Batch) -> pa.Table:
     members, indexes = part["member"].to_pylist(), part["record_index"].to_pylist()
-    chosen = [name in own and own[name][1] <= i < own[name][2] for name, i in zip(members, indexes, strict=True)]
+    chosen = [name in batch and batch[name][1] <= i < batch[name][2] for name, i in zip(members, indexes, strict=True)]
     return part.filter(pa.array(chosen, pa.bool_()))
 
 
@@ -197,7 +159,3 @@ def _draw(rows: pa.Table, per_member: int, seed: int) -> pa.Table:
     order = np.lexsort((drawn, member))
     starts = np.searchsorted(member[order], member[order])
     return rows.take(np.sort(order[np.arange(len(order)) - starts < per_member]))
-
-
-def _check(job: SourceJob) -> list[Finding]:
-    return check_records(job.member, job.rows, job.recipe, job.folder)

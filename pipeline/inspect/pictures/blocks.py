@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from typing import Literal, TextIO
 
-import cv2
 import numpy as np
 
+from pipeline.inspect.pictures.sheet import fit
 from pipeline.inspect.pictures.steps import Picture
 
 Colours = Literal["truecolour", "greys", "none"]
@@ -25,10 +24,6 @@ def colours_of(stream: TextIO, environment: Mapping[str, str] = os.environ) -> C
     if not stream.isatty() or environment.get("NO_COLOR") or environment.get("TERM") == "dumb":
         return "none"
     return "truecolour" if environment.get("COLORTERM") in ("truecolor", "24bit") else "greys"
-
-
-def terminal_columns() -> int:
-    return shutil.get_terminal_size((100, 24)).columns
 
 
 def draw(pictures: Sequence[Picture], columns: int, colours: Colours) -> str:
@@ -51,12 +46,10 @@ def draw(pictures: Sequence[Picture], columns: int, colours: Colours) -> str:
 
 def _cells(image: np.ndarray, side: int, colours: Colours) -> list[str]:
     """A string of `side` cells for each two rows of pixels."""
-    longer = max(image.shape)
-    height, width = (max(1, round(n * side / longer)) for n in image.shape)
-    small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    if height % 2:
+    small = fit(image, side)
+    if len(small) % 2:
         small = np.vstack([small, small[-1:]])
-    padding = " " * (side - width)
+    padding = " " * (side - small.shape[1])
     return [_line(upper, lower, colours) + padding for upper, lower in zip(small[::2], small[1::2], strict=True)]
 
 

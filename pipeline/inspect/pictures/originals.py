@@ -13,10 +13,10 @@ from pipeline.inspect.manifest import Row
 from pipeline.source import archives
 from pipeline.source.archives import Input, Member
 from pipeline.source.gnt import HEADER_BYTES
+from pipeline.verify.record import MemberReader
 from schemas.dataset import Card, MemberInput
 from schemas.errors import UserError
 
-_SKIP_BYTES = 1 << 20  # 1 MiB
 _BUFFER_BYTES = 64 << 10  # 64 KiB: a record, not all that lies between two
 _SIZES = slice(6, 10)  # a header's width and height, which the digest covers with the pixels
 
@@ -50,19 +50,18 @@ class Originals:
         return found
 
     def _find(self, entry: MemberInput) -> Member:
+        same = []
         for path in self.against or [entry.location]:
             if path not in self._listed:
                 one = archives.parse_input(path) if self.against else Input(entry.split, path)
                 self._listed[path] = archives.list_members([one], 0) if storage.find(one.path) else []
-        same = [member for path in self.against or [entry.location] for member in self._listed[path]]
-        same = [member for member in same if member.name == entry.member and member.size_bytes == entry.bytes]
+            same += [one for one in self._listed[path] if (one.name, one.size_bytes) == (entry.member, entry.bytes)]
+        if not same and self.against:
+            what = f"{entry.member} of {entry.bytes:,} bytes"
+            raise UserError(f"{what} isn't under --against; name the archive that holds it")
         if not same:
-            where = "under --against" if self.against else f"at {entry.location} any more"
-            raise UserError(
-                f"{entry.member} isn't {where}; --against PATH names where the archives are now"
-                if not self.against
-                else f"{entry.member} of {entry.bytes:,} bytes isn't {where}; name the archive that holds it"
-            )
+            where = f"at {entry.location} any more"
+            raise UserError(f"{entry.member} isn't {where}; --against PATH names where the archives are now")
         return next((member for member in same if member.split == entry.split), same[0])
 
 
@@ -71,17 +70,9 @@ def _read_bitmaps(member: Member, rows: Sequence[Row]) -> dict[str, np.ndarray]:
     found = {}
     buffer_bytes = _BUFFER_BYTES if member.random_access else storage.BUFFER_BYTES
     with archives.open_member(member, buffer_bytes) as stream:
-        position = 0
+        reader = MemberReader(stream, member)
         for row in rows:
-            if member.random_access:
-                stream.seek(member.data_offset + row.source_offset)
-            else:
-                while position < row.source_offset:
-                    position += len(
-                        archives.read_exactly(stream, min(_SKIP_BYTES, row.source_offset - position), member)
-                    )
-            record = archives.read_exactly(stream, row.source_bytes, member)
-            position = row.source_offset + row.source_bytes
+            record = reader.read(row.source_offset, row.source_bytes)
             if row.width is None or row.height is None:
                 continue
             pixels = record[HEADER_BYTES : HEADER_BYTES + row.width * row.height]

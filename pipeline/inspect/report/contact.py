@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from pipeline.inspect.facts import Facts
 from pipeline.inspect.manifest import Inspected, Row
 from pipeline.inspect.pictures.steps import Picture
@@ -14,7 +12,7 @@ from pipeline.inspect.pictures.stored import read_sample
 from pipeline.inspect.report.page import folded, image, section, steps_row, text
 from pipeline.inspect.show import describe, pictures_of
 from schemas.errors import UserError
-from schemas.manifest import KEPT, REJECT_REASONS
+from schemas.manifest import REJECT_REASONS
 
 CHARACTERS, PER_CHARACTER = 36, 8
 WRITERS, PER_WRITER = 16, 10
@@ -96,7 +94,7 @@ class Contact:
         if facts.identical.across:
             names = [n for first, last, _ in facts.identical.examples[: PER_GROUP // 2] for n in (first, last)]
             groups.append(
-                (f"identical bitmaps in more than one split ({facts.identical.across:,})", self._named(names))
+                (f"identical bitmaps in more than one split ({facts.identical.across:,})", self.inspected.named(names))
             )
         counts = self.inspected.query(
             "SELECT reason, count(*) FROM manifest WHERE status = 'rejected' GROUP BY reason ORDER BY reason"
@@ -131,17 +129,11 @@ class Contact:
     def _tiles(self, rows: Sequence[Row]) -> str:
         shown = []
         for row in rows:
-            sample = self._sample(row)
-            if sample is not None:
-                shown.append(image(sample, f"{row.char or '?'} {row.sample_id}", _TILE))
+            try:
+                shown.append(image(read_sample(self.inspected, row), f"{row.char or '?'} {row.sample_id}", _TILE))
+            except UserError as error:
+                self.unread.append(str(error))
         return f'<div class="tiles">{"".join(shown)}</div>'
-
-    def _sample(self, row: Row) -> np.ndarray | None:
-        try:
-            return read_sample(self.inspected, row)
-        except UserError as error:
-            self.unread.append(str(error))
-            return None
 
     def _unread_note(self) -> str:
         if not self.unread:
@@ -167,10 +159,6 @@ class Contact:
     def _rows(self, condition: str, parameters: Sequence[Any] = ()) -> list[Row]:
         return self.inspected.rows(f"WHERE {condition}, sample_id LIMIT {PER_GROUP}", parameters)
 
-    def _named(self, sample_ids: Sequence[str]) -> list[Row]:
-        marks = ", ".join("?" for _ in sample_ids)
-        return self.inspected.rows(f"WHERE sample_id IN ({marks}) ORDER BY bitmap_digest, sample_id", sample_ids)
-
 
 def _spread_out(items: Sequence[Any], most: int) -> list[Any]:
     """At most that many of the items, evenly from first to last."""
@@ -184,6 +172,3 @@ def _lost_note(lost: Sequence[str]) -> str:
         return ""
     more = f" (and {len(lost) - 1:,} more like it)" if len(lost) > 1 else ""
     return f'<p class="soft">Not every original is at hand: {text(lost[0])}{more}.</p>'
-
-
-assert KEPT == "kept"  # as the queries here spell it

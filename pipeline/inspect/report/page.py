@@ -6,10 +6,9 @@ import base64
 from collections.abc import Iterable, Sequence
 from html import escape
 
-import cv2
 import numpy as np
 
-from pipeline.inspect.pictures.sheet import png
+from pipeline.inspect.pictures.sheet import fit, png
 from pipeline.inspect.pictures.steps import Picture
 from schemas.errors import printable
 
@@ -59,12 +58,8 @@ details{margin:8px 0}summary{cursor:pointer}details[open]>summary{margin-bottom:
 @media(max-width:480px){.steps{gap:6px}.steps figure,.steps img{width:72px}.steps img{height:72px}}
 ul{margin:4px 0;padding-left:20px}li{overflow-wrap:anywhere}
 """
-
-
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """Nothing is fetched and nothing runs, even if a name in the data asked for it."""
-
-
 _LONG = 40  # characters; digests and paths get a column wide enough for two lines
 
 
@@ -118,11 +113,7 @@ def chart(title: str, *parts: str) -> str:
 
 def image(pixels: np.ndarray, label: str, most: int) -> str:
     """An <img> that carries its pixels, no larger than `most` a side."""
-    if max(pixels.shape) > most:
-        scale = most / max(pixels.shape)
-        size = tuple(max(1, round(n * scale)) for n in pixels.shape[::-1])
-        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    data = base64.b64encode(png(pixels)).decode()
+    data = base64.b64encode(png(fit(pixels, min(most, max(pixels.shape))))).decode()
     return f'<img src="data:image/png;base64,{data}" alt="{text(label)}" title="{text(label)}">'
 
 

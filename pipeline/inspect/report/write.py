@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 from pipeline import storage
-from pipeline.inspect.diff import flat_settings
+from pipeline.inspect.diff import settings_of
 from pipeline.inspect.facts import Facts, Spread, gather
 from pipeline.inspect.manifest import Inspected
 from pipeline.inspect.official import official_lines
@@ -14,7 +14,7 @@ from pipeline.inspect.overview import findings
 from pipeline.inspect.report.charts import bars_chart, legend, steps_chart
 from pipeline.inspect.report.contact import Contact
 from pipeline.inspect.report.page import chart, document, folded, section, table, text
-from schemas.dataset import MemberInput, Split
+from schemas.dataset import MemberInput
 from schemas.errors import explained
 from schemas.manifest import DROPPED, KEPT, REJECTED
 
@@ -35,42 +35,38 @@ _SECTIONS = {
 
 def write_report(inspected: Inspected, path: str, against: Sequence[str]) -> str:
     """Writes the report and returns a line about it."""
-    content = render(inspected, against).encode()
-    with explained(f"write {path}"):
-        storage.write_bytes(path, content)
-    return f"{path}: {len(content):,} bytes"
-
-
-def render(inspected: Inspected, against: Sequence[str] = ()) -> str:
-    """The report's HTML."""
     facts = gather(inspected)
     contact = Contact(inspected, against)
+    charts = [
+        _balance(inspected, facts),
+        _histogram(inspected, "Ink", "100.0 * ink_fraction", "ink, % of a bitmap's pixels", "%"),
+        _histogram(inspected, "Width", "width", "width, pixels", "pixels"),
+        _histogram(inspected, "Height", "height", "height, pixels", "pixels"),
+    ]
     sections = [
         _head(inspected, facts),
         _records(inspected, facts),
-        section("charts", "Balance, sizes and ink", f'<div class="grid2">{_charts(inspected, facts)}</div>'),
+        section("charts", "Balance, sizes and ink", f'<div class="grid2">{"".join(charts)}</div>'),
         contact.by_character(),
         contact.by_writer(),
         contact.six_steps(),
         contact.suspicious(facts),
         _settings(inspected),
     ]
-    return document(f"{storage.base_name(inspected.folder)}: data set report", sections)
+    content = document(f"{storage.base_name(inspected.folder)}: data set report", sections).encode()
+    with explained(f"write {path}"):
+        storage.write_bytes(path, content)
+    return f"{path}: {len(content):,} bytes"
 
 
 def _head(inspected: Inspected, facts: Facts) -> str:
     card = inspected.card
-    counts = [split.counts for split in card.splits.values()]
+    counts = Counter[str]()
+    for split in card.splits.values():
+        counts.update({"read": split.counts.read, **split.counts.by_status})
     (writers,) = inspected.query("SELECT count(DISTINCT writer) FROM manifest")[0]
     (characters,) = inspected.query("SELECT count(DISTINCT label) FROM manifest WHERE status = 'kept'")[0]
-    figures = {
-        "read": sum(of.read for of in counts),
-        KEPT: sum(of.kept for of in counts),
-        DROPPED: sum(sum(of.dropped.values()) for of in counts),
-        REJECTED: sum(sum(of.rejected.values()) for of in counts),
-        "characters": characters,
-        "writers": writers,
-    }
+    figures = {**counts, "characters": characters, "writers": writers}
     tiles = "".join(f"<div><b>{n:,}</b><small>{name}</small></div>" for name, n in figures.items())
     links = "".join(f'<a href="#{anchor}">{title}</a>' for anchor, title in _SECTIONS.items())
     leak = facts.identical.across
@@ -86,7 +82,7 @@ def _head(inspected: Inspected, facts: Facts) -> str:
 def _records(inspected: Inspected, facts: Facts) -> str:
     card = inspected.card
     kinds = (KEPT, DROPPED, REJECTED)
-    funnel = {name: list(zip(kinds, _fates(split), strict=True)) for name, split in card.splits.items()}
+    funnel = {name: [*split.counts.by_status.items()] for name, split in card.splits.items()}
     drawing = chart("What became of the records read", legend(kinds), bars_chart(funnel, "records"))
     reasons = [
         [name, status, reason, n]
@@ -95,7 +91,7 @@ def _records(inspected: Inspected, facts: Facts) -> str:
         for reason, n in by_reason.items()
     ]
     why = table(["split", "status", "reason", "records"], reasons) if reasons else "<p>Every record was kept.</p>"
-    inputs = sorted(card.inputs, key=lambda entry: (-sum(entry.counts.rejected.values()), _kept_share(entry)))
+    inputs = sorted(card.inputs, key=lambda entry: (-entry.counts.by_status[REJECTED], _kept_share(entry)))
     header = ["split", "member", "writer", "archive", "read", KEPT, DROPPED, REJECTED, "kept, %"]
     members = folded(
         f"{len(inputs):,} members, those with most rejected records first",
@@ -115,15 +111,6 @@ def _records(inspected: Inspected, facts: Facts) -> str:
     )
 
 
-def _charts(inspected: Inspected, facts: Facts) -> str:
-    measures = {
-        "Ink": ("100.0 * ink_fraction", "ink, % of a bitmap's pixels"),
-        "Width": ("width", "width, pixels"),
-        "Height": ("height", "height, pixels"),
-    }
-    return _balance(inspected, facts) + "".join(_histogram(inspected, title, *of) for title, of in measures.items())
-
-
 def _balance(inspected: Inspected, facts: Facts) -> str:
     """How many kept records each character has, a line for each split."""
     counted = inspected.query(
@@ -137,7 +124,7 @@ def _balance(inspected: Inspected, facts: Facts) -> str:
     if not series:
         return chart(title, "<p>No record was kept.</p>")
     notes = "; ".join(
-        f"{name}: {one.split.characters:,} characters with {_between(spread)} records"
+        f"{name}: {one.characters:,} characters with {_between(spread)} records"
         for name, one in facts.splits.items()
         if (spread := one.records_per_character)
     )
@@ -149,7 +136,7 @@ def _between(spread: Spread) -> str:
     return f"{spread.least:,.0f}" + (f" to {spread.most:,.0f}" if spread.most > spread.least else "")
 
 
-def _histogram(inspected: Inspected, title: str, measure: str, x_title: str) -> str:
+def _histogram(inspected: Inspected, title: str, measure: str, x_title: str, unit: str) -> str:
     """The share of each split's bitmaps in each of some bins."""
     chosen = "FROM manifest WHERE bitmap_digest IS NOT NULL"
     ((low, high, most),) = inspected.query(
@@ -173,7 +160,6 @@ def _histogram(inspected: Inspected, title: str, measure: str, x_title: str) -> 
             shares = [(i * width, 100 * by_split[name].get(i, 0) / total) for i in range(first, last + 1)]
             series[name] = [(shares[0][0], 0.0), *shares, ((last + 1) * width, 0.0)]
     beyond = sum(n for _, number, n in counted if number > last)
-    unit = "pixels" if "pixels" in x_title and "%" not in x_title else "%"
     note = f'<p class="soft">Not drawn: {beyond:,} bitmaps of up to {float(most):,.0f} {unit}.</p>' if beyond else ""
     drawing = steps_chart(series, f"{x_title} (bins of {width})", "% of the split's bitmaps")
     return chart(title, legend(series), drawing, note)
@@ -181,15 +167,13 @@ def _histogram(inspected: Inspected, title: str, measure: str, x_title: str) -> 
 
 def _settings(inspected: Inspected) -> str:
     card = inspected.card
-    names = ("format_version", "config", "class_count", "class_digest", "libraries")
-    settings = flat_settings({name: getattr(card, name) for name in names})
-    shards: list[tuple[str, Any]] = [(name, file) for name, split in card.splits.items() for file in split.shards]
+    shards = [file for split in card.splits.values() for file in split.shards]
     header = ["shard", "records", "bytes", "SHA-256", "manifest rows", "manifest bytes", "manifest SHA-256"]
     rows = [
         [f.path, f.records, f.bytes, f.sha256, f.manifest_rows, f.manifest_bytes, f.manifest_sha256]
-        for _, f in shards[:MOST_ROWS]
+        for f in shards[:MOST_ROWS]
     ]
-    values = ([name, str(value)] for name, value in settings.items())
+    values = ([name, str(value)] for name, value in settings_of(card).items())
     return section(
         "settings",
         "Settings and digests",
@@ -198,19 +182,13 @@ def _settings(inspected: Inspected) -> str:
     )
 
 
-def _fates(split: Split) -> tuple[int, int, int]:
-    return split.counts.kept, sum(split.counts.dropped.values()), sum(split.counts.rejected.values())
-
-
 def _kept_share(entry: MemberInput) -> float:
     return 100 * entry.counts.kept / max(1, entry.counts.read)
 
 
 def _member_row(entry: MemberInput) -> list[object]:
-    counts = entry.counts
-    lost = sum(counts.dropped.values()), sum(counts.rejected.values())
     names = (entry.split, entry.member, entry.writer, entry.archive)
-    return [*names, counts.read, counts.kept, *lost, round(_kept_share(entry), 1)]
+    return [*names, entry.counts.read, *entry.counts.by_status.values(), round(_kept_share(entry), 1)]
 
 
 def _more(count: int) -> str:

@@ -163,7 +163,7 @@ def test_what_is_wrong_is_said_in_one_line(dataset: Path, tmp_path: Path, inspec
     sorted((lacking / "manifest").iterdir())[1].unlink()
     for arguments, said in {
         (tmp_path,): "expected dataset.json, found none",
-        (tmp_path / "none",): "expected dataset.json, found none",
+        (tmp_path / "none",): "expected the folder of a data set, found none",
         (broken,): "python -m pipeline.verify says what is damaged",
         (broken, "--sql", "SELECT count(*) FROM manifest"): "pipeline.verify",
         (lacking,): "expected a part of the manifest, found none",
