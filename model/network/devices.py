@@ -98,10 +98,13 @@ class Place(NamedTuple):
     """Whether it is the one that writes the run's folder."""
 
 
+ALONE = Place(0, 1, True)
+
+
 def place_of(strategy: Any) -> Place:
     resolver = strategy.cluster_resolver
     if resolver is None or not resolver.task_type:
-        return Place(0, 1, True)
+        return ALONE
     spec = resolver.cluster_spec()
     chiefs = spec.num_tasks("chief") if "chief" in spec.jobs else 0
     workers = spec.num_tasks("worker") if "worker" in spec.jobs else 0

@@ -13,9 +13,10 @@ import tensorflow as tf
 from tiny_dataset import CHARACTERS, image_of, write_dataset
 
 from model.data.batches import Share, TrainingSource, evaluation_batches, training_source
-from model.data.examples import load_split, open_dataset
+from model.data.examples import load_split
 from schemas.dataset import CARD, Card, DatasetError, read_card
 from schemas.errors import UserError
+from schemas.reader import open_dataset
 
 RECORDS, BATCH, SIZE = 107, 8, 16
 PER_EPOCH = RECORDS // BATCH
@@ -155,10 +156,10 @@ def test_a_split_in_memory_is_never_there_twice() -> None:
 def test_evaluation_sees_every_sample_once_and_masks_the_rest(
     folder: Path, batch: int, replicas: int, workers: int, steps: int
 ) -> None:
-    card, _ = open_dataset(folder)
+    data = open_dataset(folder)
     local = replicas // workers
     of_workers = [
-        list(evaluation_batches(card, folder, "validation", batch, Share(replicas, worker * local, local)))
+        list(evaluation_batches(data, "validation", batch, Share(replicas, worker * local, local)))
         for worker in range(workers)
     ]
     assert [len(of_worker) for of_worker in of_workers] == [steps] * workers
@@ -211,9 +212,8 @@ def test_a_class_list_that_is_not_the_cards(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_split_that_is_not_there(folder: Path, mode: str) -> None:
-    card, _ = open_dataset(folder)
     with pytest.raises(DatasetError, match="no split 'test'; it has train, validation"):
-        training_source(card, folder, "test", mode=mode, global_batch=BATCH, seed=0)  # type: ignore[arg-type]
+        training_source(open_dataset(folder), "test", mode=mode, global_batch=BATCH, seed=0)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -277,8 +277,7 @@ def test_a_split_is_loaded_whole_whatever_the_stretches(
     folder: Path, monkeypatch: pytest.MonkeyPatch, stretch_records: int
 ) -> None:
     monkeypatch.setattr("model.data.examples._LOAD_RECORDS", stretch_records)
-    card, _ = open_dataset(folder)
-    images, labels = load_split(card, folder, "train")
+    images, labels = load_split(open_dataset(folder), "train")
     in_shard_order = [number for shard in range(3) for number in range(shard, RECORDS, 3)]
     truth = [image_of("train", number, SIZE, len(CHARACTERS)) for number in in_shard_order]
     np.testing.assert_array_equal(images[:, :, :, 0], np.stack([image for image, _ in truth]))
@@ -287,15 +286,14 @@ def test_a_split_is_loaded_whole_whatever_the_stretches(
 
 @pytest.mark.parametrize("mode", MODES)
 def test_fewer_samples_than_one_batch(folder: Path, mode: str) -> None:
-    card, _ = open_dataset(folder)
     with pytest.raises(UserError, match=r"--global_batch 108: .* has 107 samples"):
-        training_source(card, folder, "train", mode=mode, global_batch=108, seed=0)  # type: ignore[arg-type]
+        training_source(open_dataset(folder), "train", mode=mode, global_batch=108, seed=0)
 
 
 def _source(folder: Path, mode: str, seed: int = 0) -> TrainingSource:
-    card, _ = open_dataset(folder)
-    batch = min(BATCH, sum(shard.records for shard in card.split("train").shards))
-    return training_source(card, folder, "train", mode=mode, global_batch=batch, seed=seed)  # type: ignore[arg-type]
+    data = open_dataset(folder)
+    batch = min(BATCH, sum(shard.records for shard in data.card.split("train").shards))
+    return training_source(data, "train", mode=mode, global_batch=batch, seed=seed)
 
 
 def _batches(source: TrainingSource, first: int, last: int, share: Share = WHOLE) -> list[Batch]:
