@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,9 +83,9 @@ def evaluate(flags: argparse.Namespace, console: Console) -> None:
         model = load_model(run)
     evaluation = Evaluation(forward_of(model), strategy, flags.batch)
     trust = calibrate_run(run, evaluation, data, split) if flags.calibrate else read_calibration(run.folder)
-    trust = trust or calibration.UNCALIBRATED
-    with _progress(console, samples) as progress:
-        scores = evaluation.scores(data, split, trust.temperature, progress)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("Evaluating", total=samples)
+        scores = evaluation.scores(data, split, trust.temperature, lambda done: bar.update(task, completed=done))
     writers = writers_of(data, split, scores.sample_id)
     table = pa.table(
         [scores.sample_id, scores.label, scores.prediction, scores.probability, scores.rank], schema=EVALUATION_SCHEMA
@@ -146,17 +145,6 @@ def print_evaluation(
     if lines:
         headings = ["", "times", "first as second", "second as first"]
         print_table(console, "Characters most often taken for each other", headings, lines)
-
-
-@contextmanager
-def _progress(console: Console, samples: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, nothing in a log."""
-    if not console.is_terminal:
-        yield lambda _: None
-        return
-    with Progress(console=console, transient=True) as bar:
-        task = bar.add_task("Evaluating", total=samples)
-        yield lambda done: bar.update(task, completed=done)
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"most, over {_CHECKED_IMAGES} images; characters in {flags.model / CLASSES}"
         )
         trust = read_calibration(flags.model)
-        if trust is not None:
+        if trust.samples:
             print(
                 f"for calibrated probabilities divide the logits by {trust.temperature:.4g} before the softmax; "
                 f"below {trust.threshold:.3g} an answer is better not given"

@@ -152,13 +152,13 @@ def write_calibration(folder: Path, calibration: Calibration) -> None:
     replace_text(folder / CALIBRATION, json.dumps(asdict(calibration), ensure_ascii=False, indent=1) + "\n")
 
 
-def read_calibration(folder: Path) -> Calibration | None:
-    """What a run's folder says, None if it says nothing. Raises UserError."""
+def read_calibration(folder: Path) -> Calibration:
+    """What a run's folder says, UNCALIBRATED if it says nothing. Raises UserError."""
     path = folder / CALIBRATION
     try:
         return Calibration(**json.loads(path.read_text("utf-8")))
     except FileNotFoundError:
-        return None
+        return UNCALIBRATED
     except (OSError, ValueError, TypeError) as error:
         raise UserError(
             f"{path}: expected a temperature and a threshold, found {error}; delete it, or make it again with "

@@ -82,7 +82,7 @@ def share_of(strategy: Any) -> Share:
     """What this process feeds: the replicas of its own."""
     place, replicas = place_of(strategy), strategy.num_replicas_in_sync
     local = replicas // place.workers
-    return Share(replicas, place.worker * local, local)
+    return Share(replicas, range(place.worker * local, (place.worker + 1) * local))
 
 
 class Evaluation:
@@ -163,7 +163,7 @@ class Evaluation:
             ) from error
         except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
             raise damaged(data, split, done) from error
-        whole = most is None and self._share.local_replicas == self._share.replicas
+        whole = most is None and len(self._share.local) == self._share.replicas
         if whole and done != sum(shard.records for shard in data.card.split(split).shards):
             raise damaged(data, split, done)
         return [np.concatenate(column) for column in zip(*found, strict=True)]

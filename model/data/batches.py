@@ -29,16 +29,12 @@ _BLOCK_RECORDS = 32
 
 @dataclass(frozen=True)
 class Share:
-    """Which part of every global batch this process feeds: `local_replicas` of `replicas`, from `first_replica` on."""
+    """Which part of every global batch this process feeds."""
 
     replicas: int = 1
-    first_replica: int = 0
-    local_replicas: int = 1
-
-    @property
-    def local(self) -> range:
-        """The numbers of the replicas of this process."""
-        return range(self.first_replica, self.first_replica + self.local_replicas)
+    """Of all processes."""
+    local: range = range(1)
+    """The numbers of those of this process."""
 
 
 class TrainingSource(ABC):
@@ -54,7 +50,7 @@ class TrainingSource(ABC):
 
     @abstractmethod
     def batches(self, first_step: int, last_step: int, share: Share = ...) -> Any:
-        """tf.data.Dataset with a tuple of `share.local_replicas` parts a step, from `first_step` up to `last_step`.
+        """tf.data.Dataset with a tuple of a part for each local replica a step, from `first_step` up to `last_step`.
 
         Replica r of step k gets rows r * B / R … of global batch k, however many replicas there are.
         """
@@ -138,8 +134,8 @@ class StreamSource(TrainingSource):
 
         def parse(serialized: Any) -> tuple[tuple[Any, Any], ...]:
             # Parsing whole batches is ten times faster than parsing records.
-            parts = tf.split(serialized, share.replicas)[share.local.start : share.local.stop]
-            return tuple(self._parse(part) for part in parts)
+            parts = tf.split(serialized, share.replicas)
+            return tuple(parse_examples(parts[replica], self._card)[:2] for replica in share.local)
 
         # string [global_batch]
         batches = tf.data.Dataset.range(first_epoch, last_epoch).flat_map(of_epoch).take(last_step - first_step)
@@ -165,10 +161,6 @@ class StreamSource(TrainingSource):
         )
         buffer = min(self.records, SHUFFLE_RECORDS)
         return records.shuffle(buffer, seed=self._seed * 1_000_003 + epoch, reshuffle_each_iteration=False)
-
-    def _parse(self, serialized: Any) -> tuple[Any, Any]:
-        images, labels, _ = parse_examples(serialized, self._card)
-        return tf.ensure_shape(images, [serialized.shape[0], *images.shape[1:]]), labels
 
 
 def evaluation_batches(data: Dataset, split: str, replica_batch: int, share: Share = Share()) -> Any:

@@ -54,7 +54,11 @@ def parse_examples(serialized: Any, card: Card) -> tuple[Any, Any, Any]:
         )
     else:
         images = tf.reshape(tf.io.decode_raw(parsed[IMAGE], tf.uint8), [-1, size, size, 1])
-    return images, tf.cast(parsed[LABEL], tf.int32), parsed[SAMPLE_ID]
+    return (
+        tf.ensure_shape(images, [*serialized.shape, size, size, 1]),
+        tf.cast(parsed[LABEL], tf.int32),
+        parsed[SAMPLE_ID],
+    )
 
 
 def load_split(data: Dataset, split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -133,10 +133,7 @@ def _multi_worker(replicas: int | None, gpus: int) -> Any:
         raise UserError(
             f"--replicas {replicas}: with TF_CONFIG every worker uses its {max(1, gpus)} device(s); leave the flag out"
         )
-    options = tf.distribute.experimental.CommunicationOptions(
-        implementation=tf.distribute.experimental.CommunicationImplementation.AUTO
-    )
-    return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+    return tf.distribute.MultiWorkerMirroredStrategy()
 
 
 def _on_cpu(replicas: int) -> Any:

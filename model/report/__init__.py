@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from model.answers import calibration, metrics
-from model.answers.calibration import UNCALIBRATED, read_calibration
+from model.answers.calibration import read_calibration
 from model.answers.run import check_data_set, load_model, read_metrics, read_run
 from model.network.devices import setup_tensorflow
 from model.report.charts import Series, legend, line_chart
@@ -59,7 +59,7 @@ def write_report(run_folder: Path, data_folder: Path, split: str) -> Path:
     # What the model says of the samples, and the images of those to show
     run, data = read_run(run_folder), open_dataset(data_folder)
     check_data_set(run, data)
-    trust = read_calibration(run_folder) or UNCALIBRATED
+    trust = read_calibration(run_folder)
     scores = Evaluation(forward_of(load_model(run))).scores(data, split, trust.temperature)
     names, label, prediction, probability = run.classes.characters, scores.label, scores.prediction, scores.probability
     pairs = metrics.confused_pairs(label, prediction)[:_PAIRS]

@@ -14,7 +14,7 @@ from model.network.devices import ALONE, Place
 from model.train.options import TrainConfig
 from model.train.run_folder import CHECKPOINTS
 from model.train.state import TrainState
-from schemas.errors import UserError
+from schemas.errors import UserError, explained
 
 _SECONDS_BETWEEN = 300.0
 _WORKERS_STEPS_BETWEEN = 500
@@ -98,15 +98,11 @@ class Checkpoints:
 
 @contextmanager
 def writing(what: str | Path) -> Iterator[None]:
-    """Turns the errors of a full or closed disk into one line."""
-    try:
-        yield
-    except (OSError, tf.errors.OpError) as error:
-        if isinstance(error, OSError):
-            reason = error.strerror or str(error)
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        else:
+    """The errors of a full or closed disk in one line, TensorFlow's among them."""
+    with explained(f"write {what}"):
+        try:
+            yield
+        except tf.errors.OpError as error:
             reason = (error.message.splitlines() or [type(error).__name__])[0]
             full = "No space left" in error.message or "quota exceeded" in error.message
-        advice = "make room" if full else "make it writable"
-        raise UserError(f"{what}: can't be written ({reason}); {advice}, and the same command resumes") from error
+            raise OSError(errno.ENOSPC if full else errno.EACCES, reason) from error

@@ -103,7 +103,7 @@ def test_a_calibrated_error_is_small_and_an_uncalibrated_one_is_not() -> None:
 
 
 def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
-    assert calibration.read_calibration(tmp_path) is None
+    assert calibration.read_calibration(tmp_path) == calibration.UNCALIBRATED
     calibration.write_calibration(tmp_path, written := Calibration(0.75, 0.5, "validation", 100))
     assert calibration.read_calibration(tmp_path) == written
     assert [path.name for path in tmp_path.iterdir()] == ["calibration.json"]

@@ -58,7 +58,7 @@ def test_an_epoch_is_a_permutation_without_its_remainder(folder: Path, expected:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_batches_have_static_shapes_and_narrow_types(folder: Path, mode: str) -> None:
-    parts = _source(folder, mode).batches(0, 1, Share(2, 0, 2)).element_spec
+    parts = _source(folder, mode).batches(0, 1, Share(2, range(2))).element_spec
     assert len(parts) == 2
     for images, labels in parts:
         assert (images.shape, images.dtype) == ((BATCH // 2, SIZE, SIZE, 1), "uint8")
@@ -83,7 +83,7 @@ def test_another_seed_is_another_order(folder: Path, mode: str) -> None:
 def test_replicas_and_workers_share_the_same_global_batches(folder: Path, mode: str) -> None:
     source = _source(folder, mode)
     whole = _batches(source, 3, PER_EPOCH + 3)
-    workers = [_batches(source, 3, PER_EPOCH + 3, Share(4, first, 2)) for first in (0, 2)]
+    workers = [_batches(source, 3, PER_EPOCH + 3, Share(4, range(first, first + 2))) for first in (0, 2)]
     for step, (images, labels) in enumerate(whole):
         parts = [workers[worker][2 * step + replica] for worker in (0, 1) for replica in (0, 1)]
         np.testing.assert_array_equal(np.concatenate([part[0] for part in parts]), images)
@@ -94,7 +94,7 @@ def test_replicas_and_workers_share_the_same_global_batches(folder: Path, mode: 
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_the_rows_of_a_replica_are_those_they_were(folder: Path, mode: str, replicas: int) -> None:
     """Digests of the batches as they were before a source gave each replica its part: a run goes on with the same."""
-    found = _batches(_source(folder, mode), 3, PER_EPOCH + 3, Share(replicas, 0, replicas))
+    found = _batches(_source(folder, mode), 3, PER_EPOCH + 3, Share(replicas, range(replicas)))
     assert len(found) == replicas * PER_EPOCH
     for replica in range(replicas):
         digest = hashlib.sha256()
@@ -159,7 +159,9 @@ def test_evaluation_sees_every_sample_once_and_masks_the_rest(
     data = open_dataset(folder)
     local = replicas // workers
     of_workers = [
-        list(evaluation_batches(data, "validation", batch, Share(replicas, worker * local, local)))
+        list(
+            evaluation_batches(data, "validation", batch, Share(replicas, range(worker * local, (worker + 1) * local)))
+        )
         for worker in range(workers)
     ]
     assert [len(of_worker) for of_worker in of_workers] == [steps] * workers
