@@ -27,7 +27,7 @@ def _flag(default: Any, meaning: str, allowed: Any = None, *, shown: object = No
     elif not options.keys() & {"choices", "action"}:
         options.setdefault("type", str if default is None else type(default))
         options.setdefault("metavar", "N" if options["type"] is int else "X")
-    options["help"] = f"{meaning} (default: {default if shown is None else shown})"
+    options["help"] = f"{meaning} (default: {default if shown is None else shown})".replace("%", "%%")
     return field(default=default, metadata={"allowed": allowed, "options": {"default": default, **options}})
 
 
