@@ -76,9 +76,10 @@ def _prepare_peers(data: Path, work: Path) -> Path:
         subprocess.run([sys.executable, "-m", "venv", python.parents[1]], check=True)
         subprocess.run([python, "-m", "pip", "install", "-q", "-r", _HERE / "peers" / "read.txt"], check=True)
     if not (work / "labels.npy").exists():
-        from model.data.examples import load_split, open_dataset
+        from model.data.examples import load_split
+        from schemas.reader import open_dataset
 
-        images, labels = load_split(open_dataset(data)[0], data, "train")
+        images, labels = load_split(open_dataset(data), "train")
         np.save(work / "images.npy", images)
         np.save(work / "labels.npy", labels)
     for name in PEERS:

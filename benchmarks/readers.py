@@ -29,10 +29,9 @@ Batches = Iterator[Any]
 
 def ours(folder: Path, mode: Any) -> Batches:
     from model.data.batches import training_source
-    from model.data.examples import open_dataset
+    from schemas.reader import open_dataset
 
-    card, _ = open_dataset(folder)
-    source = training_source(card, folder, "train", mode=mode, global_batch=BATCH, seed=_SEED)
+    source = training_source(open_dataset(folder), "train", mode=mode, global_batch=BATCH, seed=_SEED)
     return (part for (part,) in source.batches(0, _MANY_STEPS))
 
 
@@ -50,9 +49,11 @@ def record_by_record(folder: Path) -> Batches:
     """As most tutorials have it: parse_single_example and a decoder for each record."""
     import tensorflow as tf
 
-    from model.data.examples import check_split, open_dataset
+    from model.data.examples import check_split
+    from schemas.reader import open_dataset
 
-    card, _ = open_dataset(folder)
+    data = open_dataset(folder)
+    card = data.card
     spec = {"image": tf.io.FixedLenFeature([], tf.string), "label": tf.io.FixedLenFeature([], tf.int64)}
     size = card.image_size
 
@@ -64,7 +65,7 @@ def record_by_record(folder: Path) -> Batches:
             image = tf.io.decode_raw(example["image"], tf.uint8)
         return tf.reshape(image, [size, size, 1]), example["label"]
 
-    paths = check_split(card, folder, "train")
+    paths = check_split(data, "train")
     files = tf.data.Dataset.from_tensor_slices(paths).shuffle(len(paths))
     records = files.interleave(tf.data.TFRecordDataset, num_parallel_calls=-1, deterministic=False)
     parsed = records.repeat().shuffle(REACH).map(parse, num_parallel_calls=-1)

@@ -16,7 +16,7 @@ import argparse
 import json
 import statistics
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ import numpy as np
 
 from model.network.devices import setup_tensorflow
 from model.train.options import TrainConfig
-from schemas.dataset import Card
+from schemas.reader import Dataset, open_dataset
 
 CALL_STEPS = 25
 EVALUATION_BATCH = 200
@@ -62,13 +62,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
 class Trainer:
     """A network and its compiled step, for one seed after another: compiling takes about as long as a trial."""
 
-    def __init__(self, config: TrainConfig, card: Card, data: Path, samples: int) -> None:
+    def __init__(self, config: TrainConfig, data: Dataset, samples: int) -> None:
         from model.answers.scoring import Evaluation
         from model.network.devices import make_strategy
         from model.train.state import TrainState
         from model.train.step import make_forward, make_step
 
-        self._config, self._card, self._data = config, card, data
+        self._config, self._data = config, data
         self._steps = samples // config.global_batch
         strategy, model = make_strategy(1), self._model(0)
         self._state = TrainState(model, strategy, config)
@@ -89,7 +89,7 @@ class Trainer:
             count = min(CALL_STEPS, self._steps - len(losses))
             found, _ = self._step(batches, tf.constant(len(losses), tf.int64), tf.constant(count, tf.int64))
             losses += found.numpy().tolist()
-        scores = self._evaluation.scores(self._card, self._data, "validation")
+        scores = self._evaluation.scores(self._data, "validation")
         return {
             "accuracy": float(np.mean(scores.rank == 1)),
             "loss": float(np.mean(scores.loss, dtype=np.float64)),
@@ -118,14 +118,14 @@ class Trainer:
         from model.train.state import build_step_model
 
         return build_step_model(
-            replace(self._config, seed=seed), self._card.image_size, self._card.class_count, "float32"
+            replace(self._config, seed=seed), self._data.card.image_size, len(self._data.classes), "float32"
         )
 
 
-def run_trials(data: Path, names: list[str], seeds: int, samples: int, output: Path) -> None:
+def run_trials(folder: Path, names: list[str], seeds: int, samples: int, output: Path) -> None:
     import tensorflow as tf
 
-    from model.data.examples import load_split, open_dataset
+    from model.data.examples import load_split
 
     rows = json.loads(output.read_text("utf-8")) if output.exists() else []
     for row in rows:
@@ -134,18 +134,16 @@ def run_trials(data: Path, names: list[str], seeds: int, samples: int, output: P
                 f"{output}: expected trials of --samples {samples}, found {row.get('samples', 'none named')}; "
                 "choose another --output"
             )
-    card, _ = open_dataset(data)
-    train = load_split(card, data, "train")
+    data = open_dataset(folder)
+    train = load_split(data, "train")
     done = {(row["variant"], row["seed"]) for row in rows}
     for name in names:
         missing = [seed for seed in range(seeds) if (name, seed) not in done]
         if not missing:
             continue
         config = TrainConfig("", "", **{**BASE, **VARIANTS[name]})
-        settings = {
-            name: value for name, value in config.to_dict().items() if name not in ("data", "model_dir", "seed")
-        }
-        trainer = Trainer(config, card, data, samples)
+        settings = {name: value for name, value in asdict(config).items() if name not in ("data", "model_dir", "seed")}
+        trainer = Trainer(config, data, samples)
         for seed in missing:
             found = trainer.run(train, seed)
             rows.append({"variant": name, "seed": seed, "samples": samples, **found, "settings": settings})

@@ -16,22 +16,21 @@ from model.train.options import TrainConfig
 
 
 def main() -> None:
-    data, arch, width, batch, file = sys.argv[1:]
+    folder, arch, width, batch, file = sys.argv[1:]
     setup_tensorflow()
     import numpy as np
 
     from model.benchmark.flops import peak_tflops, training_flops
     from model.benchmark.timing import machine
     from model.data.batches import training_source
-    from model.data.examples import open_dataset
     from model.network.vgg import build_vgg
     from model.train.step import policy_of, resolve_precision
+    from schemas.reader import open_dataset
 
-    config = TrainConfig(data, "", arch=arch, width=float(width), global_batch=int(batch))
-    card, _ = open_dataset(data)
-    source = training_source(
-        card, data, config.split, mode="memory", global_batch=config.global_batch, seed=config.seed
-    )
+    config = TrainConfig(folder, "", arch=arch, width=float(width), global_batch=int(batch))
+    data = open_dataset(folder)
+    card = data.card
+    source = training_source(data, config.split, mode="memory", global_batch=config.global_batch, seed=config.seed)
     ((images, labels),) = next(iter(source.batches(0, 1)))
     np.savez(file, images=images.numpy(), labels=labels.numpy())
     model = build_vgg(arch, card.image_size, 1, card.class_count, width=config.width, head="pool")

@@ -11,17 +11,12 @@ can mend is a `schemas.errors.UserError` of one line.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from schemas import imported_when_used
 
 if TYPE_CHECKING:
     from model.answers.reading import Reading, Recogniser, load_run
 
 __all__ = ["Reading", "Recogniser", "load_run"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from model.answers import reading
-
-    return getattr(reading, name)
+__getattr__ = imported_when_used(__name__, dict.fromkeys(__all__, "answers.reading"))

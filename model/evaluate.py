@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,8 +19,10 @@ from model.answers.calibration import read_calibration
 from model.answers.run import check_data_set, load_model, read_run
 from model.network.devices import make_strategy, place_of, setup_tensorflow
 from schemas.command import Parser, at_least, make_console, print_table, run_command
+from schemas.dataset import MANIFEST_FOLDER
 from schemas.errors import UserError, explained
 from schemas.machine import replaced
+from schemas.reader import open_dataset
 
 if TYPE_CHECKING:
     from model.answers.scoring import Scores
@@ -69,31 +70,29 @@ def evaluate(flags: argparse.Namespace, console: Console) -> None:
     """One evaluation, from the run and the data set to the printed tables and the rows' file."""
     setup_tensorflow()
     from model.answers.scoring import Evaluation, calibrate_run, forward_of
-    from model.data.examples import open_dataset
     from model.data.samples import writers_of
 
-    data, split, output = flags.data, flags.split, flags.output or flags.model / EVALUATION
-    run = read_run(flags.model)
-    card, _ = open_dataset(data)
-    check_data_set(run, card, data)
-    samples = card.split(split).counts.kept
+    split, output = flags.split, flags.output or flags.model / EVALUATION
+    run, data = read_run(flags.model), open_dataset(flags.data)
+    check_data_set(run, data)
+    samples = data.card.split(split).counts.kept
     strategy = make_strategy(flags.replicas)
     if place_of(strategy).workers > 1:
         raise UserError("TF_CONFIG: expected one worker, the rows go to one file; unset it")
     with strategy.scope():
         model = load_model(run)
     evaluation = Evaluation(forward_of(model), strategy, flags.batch)
-    trust = calibrate_run(run, evaluation, card, data, split) if flags.calibrate else read_calibration(run.folder)
-    trust = trust or calibration.UNCALIBRATED
-    with _progress(console, samples) as progress:
-        scores = evaluation.scores(card, data, split, trust.temperature, progress)
-    writers = writers_of(card, data, split, scores.sample_id)
+    trust = calibrate_run(run, evaluation, data, split) if flags.calibrate else read_calibration(run.folder)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("Evaluating", total=samples)
+        scores = evaluation.scores(data, split, trust.temperature, lambda done: bar.update(task, completed=done))
+    writers = writers_of(data, split, scores.sample_id)
     table = pa.table(
         [scores.sample_id, scores.label, scores.prediction, scores.probability, scores.rank], schema=EVALUATION_SCHEMA
     )
     with explained(f"write {output}"), replaced(output) as temporary:
-        pq.write_table(table.replace_schema_metadata({"split": split, "class_digest": card.class_digest}), temporary)
-    title = f"{run.folder} ({run.network}) on {data}, split {split}"
+        pq.write_table(table.replace_schema_metadata({"split": split, "class_digest": data.classes.digest}), temporary)
+    title = f"{run.folder} ({run.network}) on {data.folder}, split {split}"
     print_evaluation(console, title, run.classes.characters, scores, writers, flags.rows)
     right = scores.rank == 1
     console.print()
@@ -103,15 +102,16 @@ def evaluate(flags: argparse.Namespace, console: Console) -> None:
             console, "What predict --threshold refuses", *calibration.table_of(trust, scores.probability, right)
         )
     console.print()
-    console.print(f"a row for each sample: {output}; sample_id joins {data / 'manifest'}")
+    console.print(f"a row for each sample: {output}; sample_id joins {data.folder / MANIFEST_FOLDER}")
 
 
 def print_evaluation(
     console: Console, title: str, names: Sequence[str], scores: Scores, writers: np.ndarray, rows: int
 ) -> None:
-    """The tables; `names` are the characters in label order, `writers` is [n]."""
+    """The tables, `rows` long; `names` are the characters in label order, `writers` is [n]."""
     label, prediction, rank = scores.label, scores.prediction, scores.rank
-    by_character, by_writer = metrics.tally(label, rank), metrics.tally(writers, rank)
+    by_character = metrics.worst_characters(names, label, prediction, rank)
+    by_writer = metrics.worst_first(metrics.tally(writers, rank))
     accuracies = [entry.accuracy for entry in by_writer]
     console.print(title)
     n = len(label)
@@ -125,44 +125,26 @@ def print_evaluation(
         console.print(f"  {name:<11}{value}")
     if not rows:
         return
-    mistaken = metrics.mistaken_for(label, prediction)
-
-    def read_as(key: int) -> str:
-        if key not in mistaken:
-            return ""
-        other, times = mistaken[key]
-        return f"{names[other]} × {times:,}"
-
-    columns = ["samples", "wrong", "top-1", f"top-{metrics.TOP}"]
-
-    def row(name: str, entry: metrics.Tally) -> list[str]:
-        wrong = entry.samples - entry.right
-        return [name, f"{entry.samples:,}", f"{wrong:,}", f"{entry.accuracy:.2%}", f"{entry.top_accuracy:.2%}"]
-
-    worst = metrics.worst_first(by_character)[:rows]
-    lines = [[*row(names[entry.key], entry), read_as(entry.key)] for entry in worst]
-    print_table(console, "Characters read worst", ["", *columns, "most often as"], lines)
-    lines = [row(entry.key, entry) for entry in metrics.worst_first(by_writer)[:rows]]
-    print_table(console, "Writers read worst", ["", *columns], lines)
+    columns = ["", "samples", "wrong", "top-1", f"top-{metrics.TOP}", "most often as"]
+    for kind, worst, shown in (("Characters", by_character, 6), ("Writers", by_writer, 5)):
+        lines = [
+            [
+                entry.key,
+                *(f"{count:,}" for count in (entry.samples, entry.wrong)),
+                *(f"{share:.2%}" for share in (entry.accuracy, entry.top_accuracy)),
+                entry.read_as,
+            ][:shown]
+            for entry in worst[:rows]
+        ]
+        print_table(console, f"{kind} read worst", columns[:shown], lines)
     lines = [
         [f"{names[pair.first]} {names[pair.second]}"]
         + [f"{figure:,}" for figure in (pair.times, pair.first_as_second, pair.second_as_first)]
         for pair in metrics.confused_pairs(label, prediction)[:rows]
     ]
     if lines:
-        columns = ["", "times", "first as second", "second as first"]
-        print_table(console, "Characters most often taken for each other", columns, lines)
-
-
-@contextmanager
-def _progress(console: Console, samples: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, nothing in a log."""
-    if not console.is_terminal:
-        yield lambda _: None
-        return
-    with Progress(console=console, transient=True) as bar:
-        task = bar.add_task("Evaluating", total=samples)
-        yield lambda done: bar.update(task, completed=done)
+        headings = ["", "times", "first as second", "second as first"]
+        print_table(console, "Characters most often taken for each other", headings, lines)
 
 
 if __name__ == "__main__":

@@ -7,16 +7,15 @@ import importlib
 import importlib.util
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
 from model.answers.calibration import read_calibration
-from model.answers.run import CLASSES, Run, load_model, read_run
+from model.answers.run import CLASSES, load_model, read_run
 from model.network.devices import setup_tensorflow
 from schemas.command import Parser, run_command
 from schemas.errors import UserError, explained
@@ -34,15 +33,11 @@ class Format:
     name: str
     """Of the file or folder, by default, in the run's folder."""
     suffix: str
-    packages: tuple[str, ...]
+    run: Callable[[Path, np.ndarray], np.ndarray]
+    """The logits, float32 [n, classes], of float32 [n, size, size, 1], computed without Keras."""
+    keras_name: str
+    packages: tuple[str, ...] = ()
     """What it takes beyond TensorFlow."""
-
-
-FORMATS = {
-    "saved_model": Format("saved_model", "", ()),
-    "onnx": Format("model.onnx", ".onnx", ("onnx", "tf2onnx", "onnxruntime")),
-    "litert": Format("model.tflite", ".tflite", ()),
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -72,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"most, over {_CHECKED_IMAGES} images; characters in {flags.model / CLASSES}"
         )
         trust = read_calibration(flags.model)
-        if trust is not None:
+        if trust.samples:
             print(
                 f"for calibrated probabilities divide the logits by {trust.temperature:.4g} before the softmax; "
                 f"below {trust.threshold:.3g} an answer is better not given"
@@ -103,8 +98,13 @@ def export(model_folder: Path, format_name: str, output: Path, *, tolerance: flo
     images = check_images(run.image_size)
     expected = np.asarray(model(images, training=False))
     with explained(f"write {output}"), replaced(output) as temporary:
-        _WRITERS[format_name](model, run, temporary)
-        found = RUNNERS[format_name](temporary, images)
+        signature = [tf.TensorSpec([None, run.image_size, run.image_size, 1], tf.float32, name="image")]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # tf2onnx's own, about NumPy 2
+            model.export(temporary, format=form.keras_name, verbose=False, input_signature=signature)
+        if format_name == "onnx":
+            _name_onnx(temporary)
+        found = form.run(temporary, images)
         difference = float(np.max(np.abs(found - expected)))
         if not difference <= tolerance:
             raise UserError(
@@ -136,16 +136,9 @@ def check_images(size: int) -> np.ndarray:
     return images[..., None].astype(np.float32) / 255.0
 
 
-def _write_saved_model(model: Any, run: Run, path: Path) -> None:
-    model.export(path, format="tf_saved_model", verbose=False, input_signature=_signature(run))
-
-
-def _write_onnx(model: Any, run: Run, path: Path) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tf2onnx's own, about NumPy 2
-        model.export(path, format="onnx", verbose=False, input_signature=_signature(run))
+def _name_onnx(path: Path) -> None:
+    """tf2onnx names what it doesn't know: the batch "unk__68", the result "Identity:0"."""
     onnx = importlib.import_module("onnx")
-    # tf2onnx names what it doesn't know: the batch "unk__68", the result "Identity:0".
     proto = onnx.load(path)
     result = proto.graph.output[0]
     for node in proto.graph.node:
@@ -159,18 +152,7 @@ def _write_onnx(model: Any, run: Run, path: Path) -> None:
     onnx.save(proto, path)
 
 
-def _write_litert(model: Any, run: Run, path: Path) -> None:
-    model.export(path, format="litert", verbose=False, input_signature=_signature(run))
-
-
-def _signature(run: Run) -> list[Any]:
-    import tensorflow as tf
-
-    return [tf.TensorSpec([None, run.image_size, run.image_size, 1], tf.float32, name="image")]
-
-
 def run_saved_model(path: Path, images: np.ndarray) -> np.ndarray:
-    """The logits of an exported model, computed without Keras. float32 [n, classes]."""
     import tensorflow as tf
 
     loaded = tf.saved_model.load(str(path))
@@ -194,8 +176,11 @@ def run_litert(path: Path, images: np.ndarray) -> np.ndarray:
     return np.asarray(next(iter(runner(**{name: images}).values())))
 
 
-_WRITERS = {"saved_model": _write_saved_model, "onnx": _write_onnx, "litert": _write_litert}
-RUNNERS = {"saved_model": run_saved_model, "onnx": run_onnx, "litert": run_litert}
+FORMATS = {
+    "saved_model": Format("saved_model", "", run_saved_model, "tf_saved_model"),
+    "onnx": Format("model.onnx", ".onnx", run_onnx, "onnx", packages=("onnx", "tf2onnx", "onnxruntime")),
+    "litert": Format("model.tflite", ".tflite", run_litert, "litert"),
+}
 
 
 def _size_bytes(path: Path) -> int:

@@ -90,14 +90,10 @@ def characters_in(path: Path, records: int | None = None) -> Iterator[Character 
 
 def describe(reading: Reading) -> str:
     """One line."""
-    answers = "   ".join(f"{character} {_percent(probability)}" for character, probability in reading.candidates)
+    answers = "   ".join(f"{character} {100 * probability:.1f} %" for character, probability in reading.candidates)
     if not reading.recognised:
         return f"{reading.name}: not recognised   ({answers})"
     return f"{reading.name}: {answers}"
-
-
-def _percent(probability: float) -> str:
-    return f"{100 * probability:.1f} %"
 
 
 def _save(reading: Reading, folder: Path, number: int) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -47,19 +46,6 @@ class Calibration:
             raise ValueError(f"temperature: expected {_LOWEST} to {_HIGHEST}, found {self.temperature}")
         if not 0 <= self.threshold <= 1:
             raise ValueError(f"threshold: expected 0 to 1, found {self.threshold}")
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """What a threshold does to the answers of a split."""
-
-    threshold: float
-    right_kept: float
-    """The share of right answers that are given."""
-    wrong_refused: float
-    """The share of wrong ones that aren't; 1 if there are none."""
-    accuracy: float
-    """Of the answers that are given; 1 if none is."""
 
 
 UNCALIBRATED = Calibration(temperature=1.0, threshold=0.0, split="", samples=0)
@@ -128,20 +114,13 @@ def threshold_keeping(share: float, probability: np.ndarray, right: np.ndarray) 
     return float(np.floor(float(lowest) * 1000) / 1000)
 
 
-def refusals(thresholds: Sequence[float], probability: np.ndarray, right: np.ndarray) -> list[Refusal]:
-    """One entry for each threshold."""
-    rows = []
-    for threshold in thresholds:
-        given = probability >= threshold
-        rows.append(
-            Refusal(
-                threshold,
-                _share(given[right]),
-                _share(~given[~right]),
-                _share(right[given]),
-            )
-        )
-    return rows
+def refusals(threshold: float, probability: np.ndarray, right: np.ndarray) -> tuple[float, float, float]:
+    """The share of right answers that are given, of wrong ones that aren't, and of right ones among those given.
+
+    1 is the share of none.
+    """
+    given = probability >= threshold
+    return _share(given[right]), _share(~given[~right]), _share(right[given])
 
 
 def in_words(calibration: Calibration, probability: np.ndarray, raw_probability: np.ndarray, right: np.ndarray) -> str:
@@ -157,19 +136,15 @@ def in_words(calibration: Calibration, probability: np.ndarray, raw_probability:
 def table_of(calibration: Calibration, probability: np.ndarray, right: np.ndarray) -> tuple[list[str], list[list[str]]]:
     """Columns and rows: what round thresholds, and the run's own, do to the answers of a split."""
     columns = ["threshold", "right answers kept", "wrong ones refused", "right among those given"]
+    own = calibration.threshold
     rows = [
         [
-            f"{row.threshold:.3f}" + (" (this run's)" if row.threshold == calibration.threshold else ""),
-            *(f"{share:.2%}" for share in (row.right_kept, row.wrong_refused, row.accuracy)),
+            f"{threshold:.3f}" + (" (this run's)" if threshold == own else ""),
+            *(f"{share:.2%}" for share in refusals(threshold, probability, right)),
         ]
-        for row in refusals(shown_thresholds(calibration.threshold), probability, right)
+        for threshold in sorted({0.3, 0.5, 0.7, 0.9, 0.95, 0.99, own})
     ]
     return columns, rows
-
-
-def shown_thresholds(threshold: float) -> list[float]:
-    """The thresholds of a table, ascending: round ones and the run's own."""
-    return sorted({0.3, 0.5, 0.7, 0.9, 0.95, 0.99, threshold})
 
 
 def write_calibration(folder: Path, calibration: Calibration) -> None:
@@ -177,13 +152,13 @@ def write_calibration(folder: Path, calibration: Calibration) -> None:
     replace_text(folder / CALIBRATION, json.dumps(asdict(calibration), ensure_ascii=False, indent=1) + "\n")
 
 
-def read_calibration(folder: Path) -> Calibration | None:
-    """What a run's folder says, None if it says nothing. Raises UserError."""
+def read_calibration(folder: Path) -> Calibration:
+    """What a run's folder says, UNCALIBRATED if it says nothing. Raises UserError."""
     path = folder / CALIBRATION
     try:
         return Calibration(**json.loads(path.read_text("utf-8")))
     except FileNotFoundError:
-        return None
+        return UNCALIBRATED
     except (OSError, ValueError, TypeError) as error:
         raise UserError(
             f"{path}: expected a temperature and a threshold, found {error}; delete it, or make it again with "

@@ -5,7 +5,8 @@ The rank of the truth is 1 where the prediction is right, 2 where the truth came
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,20 @@ TOP = 5
 
 @dataclass(frozen=True)
 class Tally:
-    """The samples that have one label, or one writer."""
+    """The samples of one character, or of one writer."""
 
     key: Any
-    """The label, an int; or the writer."""
+    """The character, or its label; the writer."""
     samples: int
     right: int
     in_top: int
     """The truth is among the first TOP."""
+    read_as: str = ""
+    """What a character was read as most often, and how often; empty if it was never misread."""
+
+    @property
+    def wrong(self) -> int:
+        return self.samples - self.right
 
     @property
     def accuracy(self) -> float:
@@ -75,8 +82,20 @@ def tally(keys: np.ndarray, rank: np.ndarray) -> list[Tally]:
 
 
 def worst_first(tallies: list[Tally]) -> list[Tally]:
-    """The lowest accuracy first; of equal ones that with more samples."""
-    return sorted(tallies, key=lambda entry: (entry.accuracy, -entry.samples, entry.key))
+    """The lowest accuracy first; of equal ones that with more samples, then in their order."""
+    return sorted(tallies, key=lambda entry: (entry.accuracy, -entry.samples))
+
+
+def worst_characters(
+    names: Sequence[str], labels: np.ndarray, predictions: np.ndarray, rank: np.ndarray
+) -> list[Tally]:
+    """One entry for each character that has samples, the worst first; `names` are the characters in label order."""
+    mistaken = mistaken_for(labels, predictions)
+    read_as = {label: f"{names[other]} × {times:,}" for label, (other, times) in mistaken.items()}
+    return [
+        replace(entry, key=names[entry.key], read_as=read_as.get(entry.key, ""))
+        for entry in worst_first(tally(labels, rank))
+    ]
 
 
 def confused_pairs(labels: np.ndarray, predictions: np.ndarray) -> list[Pair]:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from model.answers import metrics
-from model.answers.calibration import UNCALIBRATED, read_calibration
+from model.answers.calibration import read_calibration
 from model.answers.picture import read_picture, to_bitmap
 from model.answers.run import load_model, read_run
 from pipeline.steps.plain import Unusable, pin_opencv, preprocess
@@ -131,7 +131,7 @@ class Recogniser:
 def load_run(folder: str | Path, threshold: float | None = None) -> Recogniser:
     """The run in `folder`, with `threshold` in place of its own if there is one. Raises UserError."""
     run = read_run(Path(folder))
-    trust = read_calibration(run.folder) or UNCALIBRATED
+    trust = read_calibration(run.folder)
     threshold = trust.threshold if threshold is None else threshold
     return Recogniser(run.classes.characters, run.preprocess, trust.temperature, threshold, load_model(run))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,8 +11,9 @@ from typing import Any
 
 from pipeline.steps.settings import PreprocessConfig
 from schemas.classes import ClassList, ClassListError, parse_classes
-from schemas.dataset import CARD, Card
+from schemas.dataset import CARD
 from schemas.errors import UserError
+from schemas.reader import Dataset
 
 CONFIG = "config.json"
 CLASSES = "classes.txt"
@@ -105,18 +105,18 @@ def load_model(run: Run) -> Any:
     return loaded
 
 
-def check_data_set(run: Run, card: Card, folder: Path) -> None:
+def check_data_set(run: Run, data: Dataset) -> None:
     """Raises UserError where the samples of a data set aren't what the run was trained on."""
-    if card.class_digest != run.config["class_digest"]:
+    if data.card.class_digest != run.config["class_digest"]:
         raise UserError(
-            f"{folder}: its class list ({card.class_count:,} characters) isn't that of {run.folder} "
+            f"{data.folder}: its class list ({len(data.classes):,} characters) isn't that of {run.folder} "
             f"({len(run.classes):,} characters); convert with --classes {run.folder / CLASSES}"
         )
-    ours, theirs = dict(run.config["preprocess"]), dict(card.config["preprocess"])
+    ours, theirs = dict(run.config["preprocess"]), dict(data.card.config["preprocess"])
     differing = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
     if differing:
         settings = ", ".join(f"{key}: {theirs.get(key)}, trained with {ours.get(key)}" for key in differing)
-        raise UserError(f"{folder}: preprocessed in another way than {run.folder} ({settings}); convert again")
+        raise UserError(f"{data.folder}: preprocessed in another way than {run.folder} ({settings}); convert again")
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -136,10 +136,6 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
             continue
         lines[key] = line
     return sorted(lines.values(), key=lambda line: int(line["step"]))
-
-
-def finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _read_classes(path: Path) -> ClassList:

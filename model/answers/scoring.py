@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,11 +15,12 @@ import tensorflow as tf
 
 from model.answers.calibration import CALIBRATION, FITTED_SAMPLES, Calibration, fit, write_calibration
 from model.answers.run import Run
-from model.data.batches import Share, damaged, evaluation_batches
+from model.data.batches import Share, evaluation_batches
+from model.data.examples import damaged
 from model.network.devices import own_part, place_of
 from model.network.vgg import normalize
-from schemas.dataset import Card
 from schemas.errors import UserError, explained
+from schemas.reader import Dataset
 
 DEFAULT_REPLICA_BATCH = 256
 
@@ -82,7 +82,7 @@ def share_of(strategy: Any) -> Share:
     """What this process feeds: the replicas of its own."""
     place, replicas = place_of(strategy), strategy.num_replicas_in_sync
     local = replicas // place.workers
-    return Share(replicas, place.worker * local, local)
+    return Share(replicas, range(place.worker * local, (place.worker + 1) * local))
 
 
 class Evaluation:
@@ -114,37 +114,31 @@ class Evaluation:
         self._scores = tf.function(lambda *arguments: strategy.run(scores_of, arguments))
 
     def scores(
-        self,
-        card: Card,
-        folder: Path,
-        split: str,
-        temperature: float = 1.0,
-        progress: Callable[[int], None] = lambda _: None,
+        self, data: Dataset, split: str, temperature: float = 1.0, progress: Callable[[int], None] = lambda _: None
     ) -> Scores:
         """Every sample of this worker's share of `split`. Raises DatasetError, or UserError.
 
         `progress` is told the number of samples done after each batch.
         """
         divisor = tf.constant(temperature, tf.float32)
-        columns = self._columns(lambda parts: self._scores(parts, divisor), card, folder, split, progress=progress)
+        columns = self._columns(lambda parts: self._scores(parts, divisor), data, split, progress=progress)
         scores = Scores(np.array([name.decode() for name in columns[0]], object), *columns[1:])
         if not np.isfinite(scores.loss).all():
             raise UserError("the model's answers aren't finite numbers; its training has diverged, train again")
         return scores
 
-    def logits(self, card: Card, folder: Path, split: str, most: int) -> tuple[np.ndarray, np.ndarray]:
+    def logits(self, data: Dataset, split: str, most: int) -> tuple[np.ndarray, np.ndarray]:
         """float32 [n, classes] and int32 [n] of a split's first samples, about `most` of them. Raises UserError.
 
         A split's order is that of a hash, so its first samples are a fair choice.
         """
-        _, labels, logits = self._columns(self._logits, card, folder, split, most=most)
+        _, labels, logits = self._columns(self._logits, data, split, most=most)
         return logits[:most], labels[:most]
 
     def _columns(
         self,
         function: Callable[[Any], Any],
-        card: Card,
-        folder: Path,
+        data: Dataset,
         split: str,
         *,
         most: int | None = None,
@@ -154,7 +148,7 @@ class Evaluation:
         found: list[list[np.ndarray]] = []
         done = 0
         try:
-            for parts in evaluation_batches(card, folder, split, self._batch // self._share.replicas, self._share):
+            for parts in evaluation_batches(data, split, self._batch // self._share.replicas, self._share):
                 local = [self._strategy.experimental_local_results(column) for column in function(parts)]
                 for (_, labels, mask, sample_ids), *own in zip(parts, *local, strict=True):
                     kept = mask.numpy()
@@ -168,16 +162,16 @@ class Evaluation:
                 f"{self._flag} {self._batch:,}: the device's memory doesn't hold it; choose a smaller one"
             ) from error
         except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
-            raise damaged(folder, split, done) from error
-        whole = most is None and self._share.local_replicas == self._share.replicas
-        if whole and done != sum(shard.records for shard in card.split(split).shards):
-            raise damaged(folder, split, done)
+            raise damaged(data, split, done) from error
+        whole = most is None and len(self._share.local) == self._share.replicas
+        if whole and done != sum(shard.records for shard in data.card.split(split).shards):
+            raise damaged(data, split, done)
         return [np.concatenate(column) for column in zip(*found, strict=True)]
 
 
-def calibrate_run(run: Run, evaluation: Evaluation, card: Card, data: Path, split: str) -> Calibration:
+def calibrate_run(run: Run, evaluation: Evaluation, data: Dataset, split: str) -> Calibration:
     """Fits temperature and threshold to a split; writes them to the run's folder. Raises UserError, DatasetError."""
-    found = fit(*evaluation.logits(card, data, split, FITTED_SAMPLES), split)
+    found = fit(*evaluation.logits(data, split, FITTED_SAMPLES), split)
     with explained(f"write {run.folder / CALIBRATION}"):
         write_calibration(run.folder, found)
     return found

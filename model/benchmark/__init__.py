@@ -7,14 +7,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from model.network.devices import setup_tensorflow
-from model.train.options import ARCHITECTURES, AUGMENTS, DENSE_WIDTH, PRECISIONS, TrainConfig, default_dense_width
+from model.train.options import PRECISIONS, TrainConfig, add_flags
 from schemas.command import EXIT_USER_ERROR, Parser, at_least, make_console, print_table, run_command
 from schemas.errors import UserError, explained
 from schemas.machine import replace_text
@@ -22,6 +22,8 @@ from schemas.machine import replace_text
 COMMAND = "model.benchmark"
 STAGES = ("input", "forward", "forward_backward", "step", "loop")
 _XLA = {"on": [True], "off": [False], "both": [True, False]}
+_SHARED = ("split", "arch", "width", "dense_width", "augment")
+"""Flags of model.train, the same for every job."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,18 +32,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         COMMAND, "Times the stages of training: input alone, forward, forward + backward, step, whole loop."
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the folder of a data set")
-    parser.add_argument("--split", default="train")
     parser.add_argument(
         "--stages", nargs="+", choices=STAGES, default=list(STAGES), metavar="STAGE", help=" ".join(STAGES)
     )
-    parser.add_argument("--arch", choices=ARCHITECTURES, default="vgg19")
-    parser.add_argument("--width", type=float, default=1.0, metavar="X")
-    parser.add_argument("--dense_width", type=int, metavar="N", help=f"default: {DENSE_WIDTH} times the width")
+    add_flags(parser, *_SHARED)
     parser.add_argument("--replica_batch", type=int, default=256, metavar="N", help="samples a step and replica")
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=["auto"], help="one or several")
     parser.add_argument("--xla", choices=_XLA, default="both")
     parser.add_argument("--replicas", type=int, nargs="+", default=[1], metavar="N", help="one or several (default: 1)")
-    parser.add_argument("--augment", default="light", choices=AUGMENTS)
     parser.add_argument("--input", default="memory", choices=("memory", "stream"), help="of the whole loop")
     parser.add_argument("--seconds", type=float, default=5.0, metavar="S", help="for each figure, without compilation")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
@@ -53,20 +51,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         at_least(1, "--replica_batch", flags.replica_batch)
         if not 0 < flags.seconds < float("inf"):
             raise UserError(f"--seconds {flags.seconds}: expected more than 0")
-        dense_width = flags.dense_width or default_dense_width(flags.width)
-        shared = {
-            "data": str(flags.data), "model_dir": "", "split": flags.split, "arch": flags.arch, "width": flags.width,
-            "dense_width": dense_width, "augment": flags.augment, "input": flags.input, "schedule": "constant",
-        }  # fmt: skip
+        shared = {name: getattr(flags, name) for name in (*_SHARED, "input")}
+        shared |= {"data": str(flags.data), "model_dir": "", "schedule": "constant"}
         stages = [stage for stage in STAGES if stage in flags.stages and stage != "input"]
-        jobs = []
+        configs = [
+            shared
+            | {"global_batch": count * flags.replica_batch, "replicas": count, "precision": precision, "xla": xla}
+            for count, precision, xla in product(flags.replicas, flags.precision, _XLA[flags.xla])
+        ]
+        jobs = [{"stages": stages, "seconds": flags.seconds, "config": config} for config in configs if stages]
         if "input" in flags.stages:
-            jobs.append(_job(["input"], flags.seconds, {**shared, "global_batch": flags.replica_batch}))
-        for replicas in flags.replicas if stages else []:
-            for precision in flags.precision:
-                for xla in _XLA[flags.xla]:
-                    own = {"global_batch": replicas * flags.replica_batch, "replicas": replicas, "precision": precision}
-                    jobs.append(_job(stages, flags.seconds, {**shared, **own, "xla": xla}))
+            config = shared | {"global_batch": flags.replica_batch}
+            jobs.insert(0, {"stages": ["input"], "seconds": flags.seconds, "config": config})
         return benchmark(jobs, make_console(), flags.json)
 
     return run_command("model.benchmark", body)
@@ -105,7 +101,7 @@ def benchmark(jobs: Sequence[dict[str, Any]], console: Console, output: Path | N
 
 
 def run_apart(job: dict[str, Any]) -> dict[str, Any]:
-    """What `_child` finds, in a new process: a second strategy in one process can fail, and memory stays taken."""
+    """What `child` finds, in a new process: a second strategy in one process can fail, and memory stays taken."""
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
         command = [sys.executable, "-c", "from model.benchmark import child; child()", json.dumps(job), str(result)]
@@ -127,21 +123,17 @@ def child() -> None:
 
     try:
         setup_tensorflow()
-        from model.benchmark.timing import machine, time_input, time_training
+        from model.benchmark.timing import Trainer, machine, time_input
 
         config = TrainConfig(**job["config"])
         if job["stages"] == ["input"]:
             rows = time_input(config, job["seconds"])
         else:
-            rows = time_training(config, job["stages"], job["seconds"])
-        result.write_text(json.dumps({"machine": machine(), "rows": [asdict(row) for row in rows]}), "utf-8")
+            rows = Trainer(config).time(job["stages"], job["seconds"])
+        result.write_text(json.dumps({"machine": machine(), "rows": rows}), "utf-8")
     except Exception as error:
         print(" ".join(str(error).split())[:400] or type(error).__name__, file=sys.stderr)
         sys.exit(EXIT_USER_ERROR if isinstance(error, UserError) else 1)
-
-
-def _job(stages: list[str], seconds: float, config: dict[str, Any]) -> dict[str, Any]:
-    return {"stages": stages, "seconds": seconds, "config": config}
 
 
 def _loop_beside_step(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
@@ -161,14 +153,14 @@ def _configuration(row: dict[str, Any]) -> tuple[Any, ...]:
 
 def _cells(rows: Sequence[dict[str, Any]]) -> Iterator[list[str]]:
     for row in rows:
-        share = row["share_of_peak"]
+        share, xla = row["share_of_peak"], row["xla"]
         yield [
             row["stage"].replace("_", " + "),
             row["precision"],
-            {True: "on", False: "off", None: ""}[row["xla"]],
+            {True: "on", False: "off", None: ""}[xla],
             str(row["replicas"]),
             f"{row['global_batch']:,}",
             f"{row['images_per_second']:,.0f}",
             f"{row['ms_per_step']:,.2f}",
-            "unknown" if share is None and row["xla"] is not None else "" if share is None else f"{share:.1%}",
+            f"{share:.1%}" if share is not None else "" if xla is None else "unknown",
         ]

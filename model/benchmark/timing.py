@@ -5,13 +5,12 @@ Every stage is made of the trainer's own parts, so that what is timed is what tr
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from model.answers.run import METRICS
+from model.answers.run import read_metrics
 from model.answers.scoring import share_of
 from model.benchmark.flops import forward_flops, peak_tflops, training_flops
-from model.data.batches import InputMode, TrainingSource, training_source
-from model.data.examples import open_dataset
+from model.data.batches import training_source
 from model.network.devices import make_strategy
 from model.train.checkpoint import Checkpoints, Progress
 from model.train.loop import Loop, Task
@@ -39,76 +37,137 @@ from model.train.step import (
     step_seed,
 )
 from schemas.machine import available_cores
+from schemas.reader import open_dataset
 
-_MODES: tuple[InputMode, ...] = ("memory", "stream")
 _ROUNDS = 5
 _MANY_STEPS = 1 << 40
 
 
-@dataclass(frozen=True)
-class Timing:
-    """One row of the benchmark."""
-
-    stage: str
-    precision: str
-    xla: bool | None
-    """None where it makes no difference."""
-    replicas: int
-    global_batch: int
-    ms_per_step: float
-    """The median of the rounds."""
-    images_per_second: float
-    share_of_peak: float | None
-    """0 to 1, of all devices in use; None where their peak isn't known."""
-
-
-def time_input(config: TrainConfig, seconds: float) -> list[Timing]:
-    """Batches from the data set and nothing else: from memory, and streamed."""
-    card, _ = open_dataset(config.data)
+def time_input(config: TrainConfig, seconds: float) -> list[dict[str, Any]]:
+    """Batches from the data set and nothing else: from memory, and streamed. A row each."""
+    data = open_dataset(config.data)
     rows = []
-    for mode in _MODES:
-        source = training_source(
-            card, config.data, config.split, mode=mode, global_batch=config.global_batch, seed=config.seed
-        )
+    for mode in ("memory", "stream"):
+        source = training_source(data, config.split, mode=mode, global_batch=config.global_batch, seed=config.seed)
         batches = iter(source.batches(0, _MANY_STEPS))
         per_step = median_seconds(partial(next, batches), lambda parts: parts[0][1].numpy(), seconds)
-        images = config.global_batch / per_step
-        rows.append(Timing(f"input, {mode}", "uint8", None, 1, config.global_batch, 1e3 * per_step, images, None))
+        rows.append(_row(f"input, {mode}", per_step, config.global_batch, "uint8", None))
     return rows
 
 
-def time_training(config: TrainConfig, stages: list[str], seconds: float) -> list[Timing]:
-    """The stages of one configuration, a row each."""
-    strategy = make_strategy(config.replicas)
-    replicas = strategy.num_replicas_in_sync
-    card, _ = open_dataset(config.data)
-    mode: Any = config.input
-    source = training_source(
-        card, config.data, config.split, mode=mode, global_batch=config.global_batch, seed=config.seed
-    )
-    precision = resolve_precision(config.precision)
-    model = build_step_model(config, card.image_size, card.class_count, policy_of(precision))
-    state = TrainState(model, strategy, config, loss_scaling=precision == "float16")
-    parts = next(iter(source.batches(0, 1, share_of(strategy))))
-    peak = _peak_of_devices(precision, replicas)
+class Trainer:
+    """The parts of one configuration's training."""
 
-    def row(stage: str, per_step: float) -> Timing:
-        images = config.global_batch / per_step
-        flops = forward_flops(model) if stage == "forward" else training_flops(model)
-        share = None if peak is None else images * flops / (peak * 1e12)
-        return Timing(stage, precision, config.xla, replicas, config.global_batch, 1e3 * per_step, images, share)
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+        self.strategy = strategy = make_strategy(config.replicas)
+        self.data = data = open_dataset(config.data)
+        self.source = training_source(
+            data, config.split, mode=config.input, global_batch=config.global_batch, seed=config.seed
+        )
+        self.precision = precision = resolve_precision(config.precision)
+        self.model = build_step_model(config, data.card.image_size, len(data.classes), policy_of(precision))
+        self.state = TrainState(self.model, strategy, config, loss_scaling=precision == "float16")
+        self.parts = next(iter(self.source.batches(0, 1, share_of(strategy))))
+        self._last_seconds = 1.0  # a step, of the stage timed last
 
-    rows: list[Timing] = []
-    for stage in stages:
-        if stage == "loop":
-            step_seconds = rows[-1].ms_per_step / 1e3 if rows else 1.0
-            rows.append(row(stage, _loop_seconds(config, card, source, strategy, model, state, step_seconds, seconds)))
-        elif stage == "step":
-            rows.append(row(stage, _step_seconds(config, parts, strategy, model, state, seconds)))
-        else:
-            run = _forward(config, model, state) if stage == "forward" else _backward(config, model, state, replicas)
-            rows.append(row(stage, _replica_seconds(run, parts, strategy, seconds)))
-    return rows
+    def time(self, stages: list[str], seconds: float) -> list[dict[str, Any]]:
+        """A row for each stage."""
+        replicas = self.strategy.num_replicas_in_sync
+        peak = _peak_of_devices(self.precision, replicas)
+        timed = {"forward": self._forward, "forward_backward": self._backward, "step": self._step, "loop": self._loop}
+        rows: list[dict[str, Any]] = []
+        for stage in stages:
+            self._last_seconds = per_step = timed[stage](seconds)
+            row = _row(stage, per_step, self.config.global_batch, self.precision, self.config.xla, replicas)
+            if peak is not None:
+                flops = forward_flops(self.model) if stage == "forward" else training_flops(self.model)
+                row["share_of_peak"] = row["images_per_second"] * flops / (peak * 1e12)
+            rows.append(row)
+        return rows
+
+    def _forward(self, seconds: float) -> float:
+        forward = make_forward(self.model, self.state, self.config)
+        return self._replica_seconds(lambda images, _: tf.reduce_sum(forward(images)), seconds)
+
+    def _backward(self, seconds: float) -> float:
+        config, state, replicas = self.config, self.state, self.strategy.num_replicas_in_sync
+        run = make_forward_backward(self.model, config, replicas)
+
+        def backward(images: Any, labels: Any) -> Any:
+            replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+            seed = step_seed(config, tf.zeros([], tf.int64), replica, replicas)
+            result = run(own_copies(state.weights), own_copies(state.statistics), images, labels, seed, tf.ones([]))
+            # A value of each gradient: TensorFlow leaves out what nobody asks for.
+            return result.loss + tf.add_n([tf.reshape(gradient, [-1])[0] for gradient in result.gradients])
+
+        return self._replica_seconds(backward, seconds)
+
+    def _replica_seconds(self, run: Callable[..., Any], seconds: float) -> float:
+        """`run` on a part of the batch that already lies on each replica."""
+        strategy = self.strategy
+        dealt = [
+            strategy.experimental_distribute_values_from_function(
+                lambda context, place=place: self.parts[context.replica_id_in_sync_group][place]
+            )
+            for place in (0, 1)
+        ]
+        on_replicas = tf.function(lambda images, labels: strategy.run(run, args=(images, labels)))
+
+        def wait(result: Any) -> None:
+            for value in strategy.experimental_local_results(result):
+                value.numpy()
+
+        return median_seconds(lambda: on_replicas(*dealt), wait, seconds)
+
+    def _step(self, seconds: float) -> float:
+        """The bare step: forward, backward, sum over the replicas, update; the same batch again and again."""
+        constant = tf.data.Dataset.from_tensors(self.parts[:1]).repeat()
+        batches = iter(self.strategy.distribute_datasets_from_function(lambda _: constant))
+        steps = make_step(self.model, self.state, self.config, self.strategy, 1 << 20)
+        count = 1
+
+        def call() -> Any:
+            return steps(batches, tf.constant(0, tf.int64), tf.constant(count, tf.int64))
+
+        once = median_seconds(call, lambda result: result[0].numpy(), 0.0)
+        count = max(1, min(100, round(min(0.5, seconds / _ROUNDS) / once)))  # as many as the loop makes in one call
+        return median_seconds(call, lambda result: result[0].numpy(), seconds, count)
+
+    def _loop(self, seconds: float) -> float:
+        """The trainer's own loop with input, log and progress: the median pace of the lines it logs."""
+        every = max(1, round(seconds / _ROUNDS / self._last_seconds))
+        total = every * (_ROUNDS + 1)
+        config = replace(self.config, log_steps=every, steps=total, checkpoint_steps=_MANY_STEPS)
+        with tempfile.TemporaryDirectory() as name, open(os.devnull, "w") as quiet:
+            folder = Path(name)
+            progress = Progress(config.seed)
+            report = Report(folder, total, self.source.steps_per_epoch, out=quiet)
+            checkpoints = Checkpoints(folder, self.state, progress, config)
+            task = Task(config, self.data, None, folder, self.source, total)
+            Loop(task, self.strategy, self.model, self.state, progress, checkpoints, report).run()
+            report.close()
+            paces = [line["images_per_second"] for line in read_metrics(folder) if line["kind"] == "train"]
+        return config.global_batch / statistics.median(paces[1:])
+
+
+def _row(
+    stage: str, per_step: float, batch: int, precision: str, xla: bool | None, replicas: int = 1
+) -> dict[str, Any]:
+    """A row of the benchmark, of the median seconds a step. `xla` is None where it makes no difference.
+
+    share_of_peak, of all devices in use, 0 to 1, is None where their peak isn't known.
+    """
+    return {
+        "stage": stage,
+        "precision": precision,
+        "xla": xla,
+        "replicas": replicas,
+        "global_batch": batch,
+        "ms_per_step": 1e3 * per_step,
+        "images_per_second": batch / per_step,
+        "share_of_peak": None,
+    }
 
 
 def machine() -> dict[str, Any]:
@@ -137,86 +196,6 @@ def median_seconds(call: Callable[[], Any], wait: Callable[[Any], Any], seconds:
         wait(result)
         rounds.append((time.perf_counter() - began) / calls / steps)
     return statistics.median(rounds)
-
-
-def _replica_seconds(run: Callable[..., Any], parts: Any, strategy: Any, seconds: float) -> float:
-    """`run` on a part of the batch that already lies on each replica."""
-    dealt = [
-        strategy.experimental_distribute_values_from_function(
-            lambda context, place=place: parts[context.replica_id_in_sync_group][place]
-        )
-        for place in (0, 1)
-    ]
-    on_replicas = tf.function(lambda images, labels: strategy.run(run, args=(images, labels)))
-
-    def wait(result: Any) -> None:
-        for value in strategy.experimental_local_results(result):
-            value.numpy()
-
-    return median_seconds(lambda: on_replicas(*dealt), wait, seconds)
-
-
-def _forward(config: TrainConfig, model: Any, state: TrainState) -> Callable[..., Any]:
-    forward = make_forward(model, state, config)
-    return lambda images, _: tf.reduce_sum(forward(images))
-
-
-def _backward(config: TrainConfig, model: Any, state: TrainState, replicas: int) -> Callable[..., Any]:
-    run = make_forward_backward(model, config, replicas)
-
-    def backward(images: Any, labels: Any) -> Any:
-        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        seed = step_seed(config, tf.zeros([], tf.int64), replica, replicas)
-        result = run(own_copies(state.weights), own_copies(state.statistics), images, labels, seed, tf.ones([]))
-        # A value of each gradient: TensorFlow leaves out what nobody asks for.
-        return result.loss + tf.add_n([tf.reshape(gradient, [-1])[0] for gradient in result.gradients])
-
-    return backward
-
-
-def _step_seconds(
-    config: TrainConfig, parts: Any, strategy: Any, model: Any, state: TrainState, seconds: float
-) -> float:
-    """The bare step: forward, backward, sum over the replicas, update; the same batch again and again."""
-    constant = tf.data.Dataset.from_tensors(parts[:1]).repeat()
-    batches = iter(strategy.distribute_datasets_from_function(lambda _: constant))
-    steps = make_step(model, state, config, strategy, 1 << 20)
-    count = 1
-
-    def call() -> Any:
-        return steps(batches, tf.constant(0, tf.int64), tf.constant(count, tf.int64))
-
-    once = median_seconds(call, lambda result: result[0].numpy(), 0.0)
-    count = max(1, min(100, round(min(0.5, seconds / _ROUNDS) / once)))  # as many as the loop makes in one call
-    return median_seconds(call, lambda result: result[0].numpy(), seconds, count)
-
-
-def _loop_seconds(
-    config: TrainConfig,
-    card: Any,
-    source: TrainingSource,
-    strategy: Any,
-    model: Any,
-    state: TrainState,
-    step_seconds: float,
-    seconds: float,
-) -> float:
-    """The trainer's own loop with input, log and progress: the median pace of the lines it logs."""
-    every = max(1, round(seconds / _ROUNDS / step_seconds))
-    fields = config.to_dict() | {"log_steps": every, "steps": every * (_ROUNDS + 1), "checkpoint_steps": _MANY_STEPS}
-    looped = TrainConfig(**fields)
-    assert looped.steps is not None
-    with tempfile.TemporaryDirectory() as name, open(os.devnull, "w") as quiet:
-        folder = Path(name)
-        progress = Progress(config.seed)
-        report = Report(folder, looped.steps, source.steps_per_epoch, out=quiet)
-        checkpoints = Checkpoints(folder, state, progress, looped, writes=True, worker=0)
-        task = Task(looped, card, None, folder, source, looped.steps)
-        Loop(task, strategy, model, state, progress, checkpoints, report).run()
-        report.close()
-        lines = [json.loads(line) for line in (folder / METRICS).read_text("utf-8").splitlines()]
-    paces = [line["images_per_second"] for line in lines if line["kind"] == "train"]
-    return config.global_batch / statistics.median(paces[1:])
 
 
 def _peak_of_devices(precision: str, replicas: int) -> float | None:

@@ -10,18 +10,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import psutil
 import tensorflow as tf
 
 from model.data.examples import READ_BYTES, check_split, load_split, parse_examples
-from model.data.examples import damaged as damaged
 from schemas.dataset import Card
 from schemas.errors import UserError
-
-InputMode = Literal["memory", "stream"]
+from schemas.reader import Dataset
 
 MEMORY_SHARE = 0.5  # of the memory that is free when a run begins, for the split's images
 SHUFFLE_RECORDS = 16_384  # streamed: the reach of the shuffle beyond that of the order of the shards
@@ -31,22 +29,18 @@ _BLOCK_RECORDS = 32
 
 @dataclass(frozen=True)
 class Share:
-    """Which part of every global batch this process feeds: `local_replicas` of `replicas`, from `first_replica` on."""
+    """Which part of every global batch this process feeds."""
 
     replicas: int = 1
-    first_replica: int = 0
-    local_replicas: int = 1
-
-    @property
-    def local(self) -> range:
-        """The numbers of the replicas of this process."""
-        return range(self.first_replica, self.first_replica + self.local_replicas)
+    """Of all processes."""
+    local: range = range(1)
+    """The numbers of those of this process."""
 
 
 class TrainingSource(ABC):
     """A split to train on. Sample order depends on the seed and the epoch alone; the remainder is dropped."""
 
-    mode: ClassVar[InputMode]
+    mode: ClassVar[str]
 
     def __init__(self, records: int, global_batch: int, seed: int) -> None:
         self.records = records
@@ -56,39 +50,30 @@ class TrainingSource(ABC):
 
     @abstractmethod
     def batches(self, first_step: int, last_step: int, share: Share = ...) -> Any:
-        """tf.data.Dataset with a tuple of `share.local_replicas` parts a step, from `first_step` up to `last_step`.
+        """tf.data.Dataset with a tuple of a part for each local replica a step, from `first_step` up to `last_step`.
 
         Replica r of step k gets rows r * B / R … of global batch k, however many replicas there are.
         """
 
 
-def training_source(
-    card: Card,
-    folder: str | Path,
-    split: str,
-    *,
-    mode: Literal["auto", "memory", "stream"],
-    global_batch: int,
-    seed: int,
-) -> TrainingSource:
-    """The samples of `split`, checked against the card.
+def training_source(data: Dataset, split: str, *, mode: str, global_batch: int, seed: int) -> TrainingSource:
+    """The samples of `split`, checked against the card; `mode` is memory, stream, or auto for what fits.
 
     Raises DatasetError for a data set that isn't whole, UserError where it doesn't fill one batch.
     """
-    paths = check_split(card, folder, split)
-    records = sum(shard.records for shard in card.split(split).shards)
+    paths = check_split(data, split)
+    records = sum(shard.records for shard in data.card.split(split).shards)
     if global_batch < 1 or records < global_batch:
         raise UserError(
-            f"--global_batch {global_batch:,}: split {split!r} of {folder} has {records:,} samples, expected at least "
-            "one batch; choose a smaller one"
+            f"--global_batch {global_batch:,}: split {split!r} of {data.folder} has {records:,} samples, expected at "
+            "least one batch; choose a smaller one"
         )
     if mode == "auto":
-        fits = records * card.image_size**2 <= MEMORY_SHARE * free_memory_bytes()
+        fits = records * data.card.image_size**2 <= MEMORY_SHARE * free_memory_bytes()
         mode = "memory" if fits else "stream"
     if mode == "memory":
-        images, labels = load_split(card, folder, split)
-        return MemorySource(images, labels, global_batch, seed)
-    return StreamSource(card, paths, records, global_batch, seed)
+        return MemorySource(*load_split(data, split), global_batch, seed)
+    return StreamSource(data.card, paths, records, global_batch, seed)
 
 
 class MemorySource(TrainingSource):
@@ -149,8 +134,8 @@ class StreamSource(TrainingSource):
 
         def parse(serialized: Any) -> tuple[tuple[Any, Any], ...]:
             # Parsing whole batches is ten times faster than parsing records.
-            parts = tf.split(serialized, share.replicas)[share.local.start : share.local.stop]
-            return tuple(self._parse(part) for part in parts)
+            parts = tf.split(serialized, share.replicas)
+            return tuple(parse_examples(parts[replica], self._card)[:2] for replica in share.local)
 
         # string [global_batch]
         batches = tf.data.Dataset.range(first_epoch, last_epoch).flat_map(of_epoch).take(last_step - first_step)
@@ -177,34 +162,25 @@ class StreamSource(TrainingSource):
         buffer = min(self.records, SHUFFLE_RECORDS)
         return records.shuffle(buffer, seed=self._seed * 1_000_003 + epoch, reshuffle_each_iteration=False)
 
-    def _parse(self, serialized: Any) -> tuple[Any, Any]:
-        images, labels, _ = parse_examples(serialized, self._card)
-        return tf.ensure_shape(images, [serialized.shape[0], *images.shape[1:]]), labels
 
-
-def evaluation_batches(card: Card, folder: str | Path, split: str, replica_batch: int, share: Share = Share()) -> Any:
+def evaluation_batches(data: Dataset, split: str, replica_batch: int, share: Share = Share()) -> Any:
     """tf.data.Dataset of every sample once, in shard order, a tuple with a part for each local replica a step.
 
     A part is (uint8 [B, s, s, 1], int32 [B], bool mask [B], sample_id string [B]). The last ones are padded, the mask
     is False there, so that every part has the same shape and no replica goes without. Raises DatasetError.
     """
-    paths = check_split(card, folder, split)
+    paths = check_split(data, split)
 
-    def part(serialized: Any) -> tuple[Any, Any, Any, Any]:
-        images, labels, sample_ids = parse_examples(serialized, card)
-        missing = replica_batch - tf.shape(labels)[0]
-        mask = tf.pad(tf.ones_like(labels, tf.bool), [[0, missing]])
-        images = tf.pad(images, [[0, missing], [0, 0], [0, 0], [0, 0]])
-        labels = tf.pad(labels, [[0, missing]])
-        sample_ids = tf.concat([sample_ids, tf.fill([missing], "")], 0)
-        return (
-            tf.ensure_shape(images, [replica_batch, card.image_size, card.image_size, 1]),
-            tf.ensure_shape(labels, [replica_batch]),
-            tf.ensure_shape(mask, [replica_batch]),
-            tf.ensure_shape(sample_ids, [replica_batch]),
-        )
+    def padded(column: Any) -> Any:
+        shape = column.shape[1:]
+        padding = tf.zeros([replica_batch - tf.shape(column)[0], *shape], column.dtype)
+        return tf.ensure_shape(tf.concat([column, padding], 0), [replica_batch, *shape])
 
-    def parts(serialized: Any) -> tuple[tuple[Any, Any, Any, Any], ...]:
+    def part(serialized: Any) -> tuple[Any, ...]:
+        images, labels, sample_ids = parse_examples(serialized, data.card)
+        return tuple(padded(column) for column in (images, labels, tf.ones_like(labels, tf.bool), sample_ids))
+
+    def parts(serialized: Any) -> tuple[tuple[Any, ...], ...]:
         starts = [replica * replica_batch for replica in share.local]
         return tuple(part(serialized[start : start + replica_batch]) for start in starts)
 

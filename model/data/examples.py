@@ -1,20 +1,19 @@
-"""A data set's files, checked against its card, and the parsing of their Examples."""
+"""A data set's shards, checked against its card, and the parsing of their Examples."""
 
 from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from model.data.frames import FrameReader, Stretch, stretches_of
-from schemas.classes import ClassList, ClassListError, parse_classes
-from schemas.dataset import CLASSES, Card, DatasetError, read_card
+from schemas.dataset import Card, DatasetError
 from schemas.example import FEATURES, IMAGE, LABEL, SAMPLE_ID
 from schemas.machine import available_cores
+from schemas.reader import Dataset
 
 _DTYPES = {"bytes_list": tf.string, "int64_list": tf.int64}
 READ_BYTES = 8 << 20  # 8 MiB
@@ -23,27 +22,13 @@ _ALIGNMENT_BYTES = 64
 PARSE_SPEC = {feature.name: tf.io.FixedLenFeature([], _DTYPES[feature.kind]) for feature in FEATURES}
 
 
-def open_dataset(folder: str | Path) -> tuple[Card, ClassList]:
-    """The card and the classes of the data set in `folder`. Raises DatasetError if it isn't whole."""
-    card = read_card(folder)
-    path = Path(folder) / CLASSES
-    try:
-        classes = parse_classes(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, ClassListError) as error:
-        raise DatasetError(f"{path}: expected the class list, found {error}; convert again") from error
-    if classes.digest != card.class_digest or len(classes) != card.class_count:
-        raise DatasetError(f"{path}: isn't the class list that the card names; restore it, or convert again")
-    return card, classes
-
-
-def check_split(card: Card, folder: str | Path, split: str) -> list[str]:
+def check_split(data: Dataset, split: str) -> list[str]:
     """The paths of the split's shards, each as long as the card says. Raises DatasetError if one isn't."""
-    shards = card.split(split).shards
-    records = sum(shard.records for shard in shards)
-    if records == 0:
-        raise DatasetError(f"{folder}: split {split!r} holds no samples")
+    shards = data.card.split(split).shards
+    if not any(shard.records for shard in shards):
+        raise DatasetError(f"{data.folder}: split {split!r} holds no samples")
     for shard in shards:
-        path = Path(folder) / shard.path
+        path = data.folder / shard.path
         if not path.is_file():
             raise DatasetError(
                 f"{path}: expected a shard of {shard.bytes:,} bytes, found none; copy it, or convert again"
@@ -54,7 +39,7 @@ def check_split(card: Card, folder: str | Path, split: str) -> list[str]:
                 f"{path}: expected {shard.bytes:,} bytes, found {found:,}; "
                 "the shard is damaged, copy it again, or convert again"
             )
-    return [str(Path(folder) / shard.path) for shard in shards if shard.records]
+    return [str(data.folder / shard.path) for shard in shards if shard.records]
 
 
 def parse_examples(serialized: Any, card: Card) -> tuple[Any, Any, Any]:
@@ -69,16 +54,21 @@ def parse_examples(serialized: Any, card: Card) -> tuple[Any, Any, Any]:
         )
     else:
         images = tf.reshape(tf.io.decode_raw(parsed[IMAGE], tf.uint8), [-1, size, size, 1])
-    return images, tf.cast(parsed[LABEL], tf.int32), parsed[SAMPLE_ID]
+    return (
+        tf.ensure_shape(images, [*serialized.shape, size, size, 1]),
+        tf.cast(parsed[LABEL], tf.int32),
+        parsed[SAMPLE_ID],
+    )
 
 
-def load_split(card: Card, folder: str | Path, split: str) -> tuple[np.ndarray, np.ndarray]:
+def load_split(data: Dataset, split: str) -> tuple[np.ndarray, np.ndarray]:
     """uint8 [N, size, size, 1] and int32 [N], in shard order. Raises DatasetError for a damaged shard."""
-    check_split(card, folder, split)
-    stretches = stretches_of(card, folder, split, _LOAD_RECORDS)
+    check_split(data, split)
+    stretches = stretches_of(data, split, _LOAD_RECORDS)
     ends = np.cumsum([stretch.records for stretch in stretches]).tolist()
-    images, labels = aligned_empty((ends[-1], card.image_size, card.image_size, 1)), np.empty(ends[-1], np.int32)
-    reader = FrameReader(card.image_size, card.image_encoding)
+    size = data.card.image_size
+    images, labels = aligned_empty((ends[-1], size, size, 1)), np.empty(ends[-1], np.int32)
+    reader = FrameReader(size, data.card.image_encoding)
 
     def load(stretch: Stretch, end: int) -> None:
         part = slice(end - stretch.records, end)
@@ -98,9 +88,9 @@ def aligned_empty(shape: tuple[int, ...]) -> np.ndarray:
     return memory[start : start + size].reshape(shape)
 
 
-def damaged(folder: str | Path, split: str, after: int | None = None) -> DatasetError:
+def damaged(data: Dataset, split: str, after: int | None = None) -> DatasetError:
     where = "" if after is None else f" after record {after:,}"
     return DatasetError(
-        f"{folder}: a shard of split {split!r} is damaged{where}; "
+        f"{data.folder}: a shard of split {split!r} is damaged{where}; "
         "python -m pipeline.verify names it; copy it again, or convert again"
     )

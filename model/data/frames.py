@@ -15,8 +15,9 @@ import cv2
 import google_crc32c
 import numpy as np
 
-from schemas.dataset import Card, DatasetError
+from schemas.dataset import DatasetError
 from schemas.example import FRAME_FOOTER_BYTES, FRAME_HEADER_BYTES, IMAGE, LABEL
+from schemas.reader import Dataset
 
 _LENGTH = Struct("<Q")
 _LENGTH_BYTES = 8
@@ -36,11 +37,11 @@ class Stretch:
     records: int
 
 
-def stretches_of(card: Card, folder: str | Path, split: str, most_records: int) -> list[Stretch]:
+def stretches_of(data: Dataset, split: str, most_records: int) -> list[Stretch]:
     """The split's shards, cut into stretches of at most `most_records`, in shard order."""
     return [
-        Stretch(Path(folder) / shard.path, shard.records, first, min(most_records, shard.records - first))
-        for shard in card.split(split).shards
+        Stretch(data.folder / shard.path, shard.records, first, min(most_records, shard.records - first))
+        for shard in data.card.split(split).shards
         for first in range(0, shard.records, most_records)
     ]
 

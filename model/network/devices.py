@@ -98,10 +98,13 @@ class Place(NamedTuple):
     """Whether it is the one that writes the run's folder."""
 
 
+ALONE = Place(0, 1, True)
+
+
 def place_of(strategy: Any) -> Place:
     resolver = strategy.cluster_resolver
     if resolver is None or not resolver.task_type:
-        return Place(0, 1, True)
+        return ALONE
     spec = resolver.cluster_spec()
     chiefs = spec.num_tasks("chief") if "chief" in spec.jobs else 0
     workers = spec.num_tasks("worker") if "worker" in spec.jobs else 0
@@ -130,10 +133,7 @@ def _multi_worker(replicas: int | None, gpus: int) -> Any:
         raise UserError(
             f"--replicas {replicas}: with TF_CONFIG every worker uses its {max(1, gpus)} device(s); leave the flag out"
         )
-    options = tf.distribute.experimental.CommunicationOptions(
-        implementation=tf.distribute.experimental.CommunicationImplementation.AUTO
-    )
-    return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+    return tf.distribute.MultiWorkerMirroredStrategy()
 
 
 def _on_cpu(replicas: int) -> Any:

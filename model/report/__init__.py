@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from model.answers import calibration, metrics
-from model.answers.calibration import UNCALIBRATED, read_calibration
-from model.answers.run import Run, check_data_set, finite, load_model, read_metrics, read_run
+from model.answers.calibration import read_calibration
+from model.answers.run import check_data_set, load_model, read_metrics, read_run
 from model.network.devices import setup_tensorflow
 from model.report.charts import Series, legend, line_chart
-from model.report.page import Glyph, Page, PairOfGlyphs, WorstRow
+from model.report.page import document, figures, glyph, grid, pair_of_glyphs, section, table, worst_table
 from schemas.command import Parser, run_command
 from schemas.errors import explained
 from schemas.machine import replace_text
-
-if TYPE_CHECKING:
-    from model.answers.scoring import Scores
+from schemas.reader import open_dataset
 
 REPORT = "report.html"
 
@@ -55,31 +54,73 @@ def write_report(run_folder: Path, data_folder: Path, split: str) -> Path:
     """
     # TensorFlow takes seconds to import: --help and a misspelt flag needn't wait for it.
     from model.answers.scoring import Evaluation, forward_of
-    from model.data.examples import open_dataset
     from model.data.samples import read_images, writers_of
 
-    run = read_run(run_folder)
-    card, _ = open_dataset(data_folder)
-    check_data_set(run, card, data_folder)
-    trust = read_calibration(run_folder) or UNCALIBRATED
-    scores = Evaluation(forward_of(load_model(run))).scores(card, data_folder, split, trust.temperature)
-    writers = writers_of(card, data_folder, split, scores.sample_id)
-    pairs = metrics.confused_pairs(scores.label, scores.prediction)[:_PAIRS]
-    chosen = choose_samples(scores.label, scores.prediction, scores.probability, pairs)
+    # What the model says of the samples, and the images of those to show
+    run, data = read_run(run_folder), open_dataset(data_folder)
+    check_data_set(run, data)
+    trust = read_calibration(run_folder)
+    scores = Evaluation(forward_of(load_model(run))).scores(data, split, trust.temperature)
+    names, label, prediction, probability = run.classes.characters, scores.label, scores.prediction, scores.probability
+    pairs = metrics.confused_pairs(label, prediction)[:_PAIRS]
+    chosen = choose_samples(label, prediction, probability, pairs)
     positions = sorted({position for group in chosen.values() for position in group})
-    images = read_images(card, data_folder, split, [scores.sample_id[position] for position in positions])
-    names = run.classes.characters
+    images = read_images(data, split, [scores.sample_id[position] for position in positions])
 
-    def glyph(position: int) -> Glyph:
-        truth, prediction = names[scores.label[position]], names[scores.prediction[position]]
-        return Glyph(images[scores.sample_id[position]], truth, prediction, float(scores.probability[position]))
+    def glyphs(group: str) -> list[str]:
+        return [
+            glyph(images[scores.sample_id[i]], names[label[i]], names[prediction[i]], probability[i])
+            for i in chosen[group]
+        ]
 
-    glyphs = {group: [glyph(position) for position in members] for group, members in chosen.items()}
+    # The sections
+    lines = read_metrics(run_folder)
+    charts, key = learning_curves(lines)
+    smoothing = run.config.get("train", {}).get("label_smoothing")
+    note = "Training figures are of augmented images" + (" and a smoothed loss" if smoothing else "")
+    characters = metrics.worst_characters(names, label, prediction, scores.rank)
+    misread = [entry for entry in characters[:_WORST] if entry.wrong]
+    writers = metrics.worst_first(metrics.tally(writers_of(data, split, scores.sample_id), scores.rank))
+    tables = section("Characters read worst", "", worst_table("character", misread))
+    tables += section("Writers read worst", "", worst_table("writer", writers[:_WORST_WRITERS]))
+    confused = [
+        pair_of_glyphs(
+            names[two.first], names[two.second], two.first_as_second, two.second_as_first, glyphs(f"pair {number}")
+        )
+        for number, two in enumerate(pairs)
+    ]
+    right = scores.rank == 1
+    trusted = calibration.in_words(trust, probability, scores.raw_probability, right)
+    sections = [
+        section("Learning curves", f"{note}; evaluations are of the images as they are.", figures(charts, key)),
+        f'<div class="tables">{tables}</div>\n',
+        section(
+            "Most confused pairs", "Truth first; the number below is the probability given.", grid("pairs", confused)
+        ),
+        section("How far to trust a probability", trusted, table(*calibration.table_of(trust, probability, right))),
+        section(
+            "Surest mistakes", "Truth → prediction, with the probability given.", grid("glyphs", glyphs("mistakes"))
+        ),
+        section(
+            "Predictions, drawn by lot", "Truth → prediction; mistakes are outlined.", grid("glyphs", glyphs("drawn"))
+        ),
+    ]
+
+    # The page
+    tiles = [
+        (f"{metrics.accuracy(scores.rank):.2%}", "top-1 accuracy"),
+        (f"{metrics.accuracy(scores.rank, metrics.TOP):.2%}", f"top-{metrics.TOP} accuracy"),
+        (f"{len(scores):,}", "samples"),
+        (f"{len(characters):,}", "characters"),
+        (f"{len(writers):,}", "writers"),
+    ]
+    if lines:
+        tiles.append((f"{max(int(line['step']) for line in lines):,}", "training steps"))
+    title = f"{run_folder.resolve().name}: {run.network}"
     subtitle = f"{data_folder.resolve().name}, split {split}; image {run.image_size} × {run.image_size}"
-    page = make_page(run, trust, subtitle, scores, writers, pairs, glyphs)
     path = run_folder / REPORT
     with explained(f"write {path}"):
-        replace_text(path, page.to_html())
+        replace_text(path, document(title, subtitle, tiles, sections, settings_of(run.config)))
     return path
 
 
@@ -103,65 +144,6 @@ def choose_samples(
         from_back = _GLYPHS_OF_A_PAIR - min(from_there, len(there))
         chosen[f"pair {number}"] = [*there[:from_there].tolist(), *back[:from_back].tolist()]
     return chosen
-
-
-def make_page(
-    run: Run,
-    trust: calibration.Calibration,
-    subtitle: str,
-    scores: Scores,
-    writers: np.ndarray,
-    pairs: Sequence[metrics.Pair],
-    glyphs: Mapping[str, Sequence[Glyph]],
-) -> Page:
-    """The page; `writers` is str [n], and `glyphs` are those of choose_samples' groups."""
-    names, right = run.classes.characters, scores.rank == 1
-    lines = read_metrics(run.folder)
-    mistaken = metrics.mistaken_for(scores.label, scores.prediction)
-    by_character, by_writer = metrics.tally(scores.label, scores.rank), metrics.tally(writers, scores.rank)
-
-    def worst(entry: metrics.Tally, name: str, read_as: tuple[int, int] | None = None) -> WorstRow:
-        text = f"{names[read_as[0]]} × {read_as[1]:,}" if read_as else ""
-        return WorstRow(name, entry.samples, entry.samples - entry.right, entry.accuracy, text)
-
-    charts, key = learning_curves(lines)
-    steps = [int(line["step"]) for line in lines]
-    tiles = [
-        (f"{metrics.accuracy(scores.rank):.2%}", "top-1 accuracy"),
-        (f"{metrics.accuracy(scores.rank, metrics.TOP):.2%}", f"top-{metrics.TOP} accuracy"),
-        (f"{len(scores):,}", "samples"),
-        (f"{len(by_character):,}", "characters"),
-        (f"{len(by_writer):,}", "writers"),
-    ]
-    if steps:
-        tiles.append((f"{max(steps):,}", "training steps"))
-    smoothing = run.config.get("train", {}).get("label_smoothing")
-    note = "Training figures are of augmented images" + (" and a smoothed loss" if smoothing else "")
-    return Page(
-        title=f"{run.folder.resolve().name}: {run.network}",
-        subtitle=subtitle,
-        tiles=tiles,
-        charts=charts,
-        legend=key,
-        chart_note=f"{note}; evaluations are of the images as they are." if charts else "",
-        characters=[
-            worst(entry, names[entry.key], mistaken.get(entry.key))
-            for entry in metrics.worst_first(by_character)[:_WORST]
-            if entry.right < entry.samples
-        ],
-        writers=[worst(entry, entry.key) for entry in metrics.worst_first(by_writer)[:_WORST_WRITERS]],
-        pairs=[
-            PairOfGlyphs(
-                names[pair.first], names[pair.second], pair.first_as_second, pair.second_as_first, glyphs[f"pair {i}"]
-            )
-            for i, pair in enumerate(pairs)
-        ],
-        mistakes=glyphs["mistakes"],
-        sample=glyphs["drawn"],
-        trust_note=calibration.in_words(trust, scores.probability, scores.raw_probability, right),
-        refusals=calibration.table_of(trust, scores.probability, right),
-        settings=settings_of(run.config),
-    )
 
 
 def learning_curves(lines: Sequence[Mapping[str, Any]]) -> tuple[list[tuple[str, str]], str]:
@@ -198,8 +180,12 @@ def _points(lines: Sequence[Mapping[str, Any]], kind: str, split: str | None, fi
     return [
         (float(line["step"]), float(line[field]))
         for line in lines
-        if line.get("kind") == kind and (split is None or line.get("split") == split) and finite(line.get(field))
+        if line.get("kind") == kind and (split is None or line.get("split") == split) and _finite(line.get(field))
     ]
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _text(value: Any) -> str:

@@ -1,17 +1,19 @@
-"""The page of a report: one HTML file that needs no network, fits a phone and follows light or dark settings.
+"""The parts of a report's page: one HTML file that needs no network, fits a phone and follows light or dark settings.
 
-Everything that comes from a run or a data set passes through html.escape; images are PNG data in the page itself.
+Every text is plain and passes through html.escape here; what is called HTML or SVG is one of these parts already.
+Images are PNG data in the page itself.
 """
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from html import escape
 
 import cv2
 import numpy as np
+
+from model.answers.metrics import Tally
 
 STYLE = """
 :root{color-scheme:light dark;--ground:#fff;--panel:#f5f5f3;--text:#1c1c1a;--soft:#62625d;--rule:#d9d9d4;
@@ -56,105 +58,83 @@ details{margin-top:36px}summary{cursor:pointer;color:var(--soft)}
 """
 
 
-@dataclass(frozen=True)
-class Glyph:
-    """A sample's image with its true and its predicted character."""
+def document(
+    title: str, subtitle: str, tiles: Sequence[tuple[str, str]], sections: Sequence[str], settings: Mapping[str, str]
+) -> str:
+    """The whole file; a tile is a figure and what it is."""
+    shown = "".join(f"<div><b>{escape(figure)}</b><span>{escape(name)}</span></div>" for figure, name in tiles)
+    rows = "".join(
+        f'<tr><td>{escape(name)}</td><td class="text">{escape(value)}</td></tr>' for name, value in settings.items()
+    )
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>\n"
+        f'<h1>{escape(title)}</h1><p class="soft">{escape(subtitle)}</p>'
+        f'<div class="tiles">{shown}</div>\n{"".join(sections)}'
+        "<details><summary>Settings of the run</summary>"
+        f'<div class="scroll"><table>{rows}</table></div></details>\n'
+        "</body></html>\n"
+    )
 
-    image: np.ndarray
-    """uint8 [h, w], ink 255 on 0."""
-    truth: str
-    prediction: str
-    probability: float
 
-    @property
-    def right(self) -> bool:
-        return self.truth == self.prediction
+def section(title: str, note: str, content: str) -> str:
+    """`content` is HTML; without any the section says so."""
+    note = f'<p class="soft">{escape(note)}</p>' if note and content else ""
+    return f"<section><h2>{escape(title)}</h2>{note}{content or '<p class=soft>None.</p>'}</section>\n"
 
 
-@dataclass(frozen=True)
-class PairOfGlyphs:
+def figures(charts: Sequence[tuple[str, str]], legend: str) -> str:
+    """A chart is its title and SVG; the legend is HTML."""
+    shown = "".join(f"<figure><h3>{escape(title)}</h3>{svg}</figure>" for title, svg in charts)
+    return f'{legend}<div class="charts">{shown}</div>' if shown else ""
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
+
+
+def worst_table(kind: str, rows: Sequence[Tally]) -> str:
+    """Of characters with what each was read as, or of writers; `kind` is "character" or "writer"."""
+    if not rows:
+        return ""
+    chinese = ' lang="zh-Hans"' if kind == "character" else ""
+    last = "<th>most often as</th>" if chinese else ""
+    body = []
+    for row in rows:
+        bar = f'<span class="bar"><i style="width:{100 * row.accuracy:.0f}%"></i></span>{row.accuracy:.1%}'
+        read_as = f"<td{chinese}>{escape(row.read_as)}</td>" if chinese else ""
+        name = f"<td{chinese}>{escape(row.key)}</td>"
+        body.append(f"<tr>{name}<td>{row.samples:,}</td><td>{row.wrong:,}</td><td>{bar}</td>{read_as}</tr>")
+    head = f"<tr><th>{kind}</th><th>samples</th><th>wrong</th><th>accuracy</th>{last}</tr>"
+    return f'<div class="scroll"><table>{head}{"".join(body)}</table></div>'
+
+
+def glyph(image: np.ndarray, truth: str, prediction: str, probability: float) -> str:
+    """A sample, uint8 [h, w], ink 255 on 0, with its true and its predicted character."""
+    said = escape(f"{truth} read as {prediction}")
+    caption = f"{chinese(truth)} → <span class=said>{chinese(prediction)}</span><br>{probability:.0%}"
+    return (
+        f'<figure class="glyph{"" if truth == prediction else " wrong"}"><img src="{data_uri(image)}" alt="{said}">'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
+
+
+def grid(kind: str, parts: Sequence[str]) -> str:
+    """HTML parts beside and below each other; `kind` is "glyphs" or "pairs"."""
+    return f'<div class="{kind}">{"".join(parts)}</div>' if parts else ""
+
+
+def pair_of_glyphs(first: str, second: str, first_as_second: int, second_as_first: int, glyphs: Sequence[str]) -> str:
     """Two characters taken for each other, with some of the samples."""
-
-    first: str
-    second: str
-    first_as_second: int
-    second_as_first: int
-    glyphs: Sequence[Glyph]
-
-
-@dataclass(frozen=True)
-class WorstRow:
-    name: str
-    samples: int
-    wrong: int
-    accuracy: float
-    read_as: str = ""
-    """The character it was taken for most often, empty if none; with the count."""
-
-
-@dataclass(frozen=True)
-class Page:
-    """What a report shows; every text is plain, not HTML, but for the charts."""
-
-    title: str
-    subtitle: str
-    tiles: Sequence[tuple[str, str]]
-    """(figure, what it is)."""
-    charts: Sequence[tuple[str, str]]
-    """(title, SVG)."""
-    legend: str
-    chart_note: str
-    characters: Sequence[WorstRow]
-    writers: Sequence[WorstRow]
-    pairs: Sequence[PairOfGlyphs]
-    mistakes: Sequence[Glyph]
-    sample: Sequence[Glyph]
-    trust_note: str
-    refusals: tuple[Sequence[str], Sequence[Sequence[str]]]
-    """Columns and rows: what thresholds do to the answers."""
-    settings: Mapping[str, str]
-
-    def to_html(self) -> str:
-        sections = [
-            _section("Learning curves", self.chart_note, self._charts()),
-            f'<div class="tables">{self._tables()}</div>\n',
-            _section("Most confused pairs", "Truth first; the number below is the probability given.", self._pairs()),
-            _section("How far to trust a probability", self.trust_note, self._refusals()),
-            _section("Surest mistakes", "Truth → prediction, with the probability given.", _glyphs(self.mistakes)),
-            _section("Predictions, drawn by lot", "Truth → prediction; mistakes are outlined.", _glyphs(self.sample)),
-        ]
-        tiles = "".join(f"<div><b>{escape(figure)}</b><span>{escape(name)}</span></div>" for figure, name in self.tiles)
-        rows = "".join(
-            f'<tr><td>{escape(name)}</td><td class="text">{escape(value)}</td></tr>'
-            for name, value in self.settings.items()
-        )
-        return (
-            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-            '<meta name="viewport" content="width=device-width,initial-scale=1">'
-            f"<title>{escape(self.title)}</title><style>{STYLE}</style></head><body>\n"
-            f'<h1>{escape(self.title)}</h1><p class="soft">{escape(self.subtitle)}</p>'
-            f'<div class="tiles">{tiles}</div>\n{"".join(sections)}'
-            "<details><summary>Settings of the run</summary>"
-            f'<div class="scroll"><table>{rows}</table></div></details>\n'
-            "</body></html>\n"
-        )
-
-    def _charts(self) -> str:
-        figures = [f"<figure><h3>{escape(title)}</h3>{svg}</figure>" for title, svg in self.charts if svg]
-        return f'{self.legend}<div class="charts">{"".join(figures)}</div>' if figures else ""
-
-    def _tables(self) -> str:
-        characters = _section("Characters read worst", "", _worst_table(self.characters, "character"))
-        return characters + _section("Writers read worst", "", _worst_table(self.writers, "writer"))
-
-    def _refusals(self) -> str:
-        columns, rows = self.refusals
-        head = "".join(f"<th>{escape(column)}</th>" for column in columns)
-        body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-        return f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
-
-    def _pairs(self) -> str:
-        return f'<div class="pairs">{"".join(_pair(pair) for pair in self.pairs)}</div>' if self.pairs else ""
+    first, second = chinese(first), chinese(second)
+    counts = f"{first} read as {second}: {first_as_second:,} · {second} read as {first}: {second_as_first:,}"
+    return (
+        f'<div class="pair"><h3>{first} {second}<span>{counts}</span></h3>'
+        f'<div class="row">{"".join(glyphs)}</div></div>'
+    )
 
 
 def data_uri(image: np.ndarray) -> str:
@@ -166,47 +146,3 @@ def data_uri(image: np.ndarray) -> str:
 def chinese(text: str) -> str:
     """Marked as Chinese, so that a browser takes the Chinese shape of a character and not the Japanese one."""
     return f'<b lang="zh-Hans">{escape(text)}</b>'
-
-
-def _section(title: str, note: str, content: str) -> str:
-    note = f'<p class="soft">{escape(note)}</p>' if note and content else ""
-    return f"<section><h2>{escape(title)}</h2>{note}{content or '<p class=soft>None.</p>'}</section>\n"
-
-
-def _glyphs(glyphs: Sequence[Glyph]) -> str:
-    return f'<div class="glyphs">{"".join(_glyph(glyph) for glyph in glyphs)}</div>' if glyphs else ""
-
-
-def _glyph(glyph: Glyph) -> str:
-    said = escape(f"{glyph.truth} read as {glyph.prediction}")
-    caption = f"{chinese(glyph.truth)} → <span class=said>{chinese(glyph.prediction)}</span><br>{glyph.probability:.0%}"
-    return (
-        f'<figure class="glyph{"" if glyph.right else " wrong"}"><img src="{data_uri(glyph.image)}" alt="{said}">'
-        f"<figcaption>{caption}</figcaption></figure>"
-    )
-
-
-def _pair(pair: PairOfGlyphs) -> str:
-    first, second = chinese(pair.first), chinese(pair.second)
-    counts = [
-        f"{first} read as {second}: {pair.first_as_second:,}",
-        f"{second} read as {first}: {pair.second_as_first:,}",
-    ]
-    return (
-        f'<div class="pair"><h3>{first} {second}<span>{" · ".join(counts)}</span></h3>'
-        f'<div class="row">{"".join(_glyph(glyph) for glyph in pair.glyphs)}</div></div>'
-    )
-
-
-def _worst_table(rows: Sequence[WorstRow], kind: str) -> str:
-    if not rows:
-        return ""
-    last = "<th>most often as</th>" if kind == "character" else ""
-    head = f"<tr><th>{kind}</th><th>samples</th><th>wrong</th><th>accuracy</th>{last}</tr>"
-    body = []
-    for row in rows:
-        name = f'<td lang="zh-Hans">{escape(row.name)}</td>' if kind == "character" else f"<td>{escape(row.name)}</td>"
-        bar = f'<span class="bar"><i style="width:{100 * row.accuracy:.0f}%"></i></span>{row.accuracy:.1%}'
-        mistaken = f'<td lang="zh-Hans">{escape(row.read_as)}</td>' if last else ""
-        body.append(f"<tr>{name}<td>{row.samples:,}</td><td>{row.wrong:,}</td><td>{bar}</td>{mistaken}</tr>")
-    return f'<div class="scroll"><table>{head}{"".join(body)}</table></div>'

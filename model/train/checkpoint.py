@@ -10,10 +10,11 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from model.network.devices import ALONE, Place
 from model.train.options import TrainConfig
 from model.train.run_folder import CHECKPOINTS
 from model.train.state import TrainState
-from schemas.errors import UserError
+from schemas.errors import UserError, explained
 
 _SECONDS_BETWEEN = 300.0
 _WORKERS_STEPS_BETWEEN = 500
@@ -38,25 +39,19 @@ class Checkpoints:
     """Saves and restores a run; what a worker that doesn't write saves is thrown away."""
 
     def __init__(
-        self,
-        folder: Path,
-        state: TrainState,
-        progress: Progress,
-        config: TrainConfig,
-        *,
-        writes: bool = True,
-        worker: int = 0,
-        workers: int = 1,
+        self, folder: Path, state: TrainState, progress: Progress, config: TrainConfig, place: Place = ALONE
     ) -> None:
         self._progress = progress
         # The clocks of several workers can't agree on a step.
-        self._every_steps = config.checkpoint_steps or (_WORKERS_STEPS_BETWEEN if workers > 1 else None)
+        self._every_steps = config.checkpoint_steps or (_WORKERS_STEPS_BETWEEN if place.workers > 1 else None)
         where = folder / CHECKPOINTS
         checkpoint = tf.train.Checkpoint(state=state, progress=progress)
         self._latest = tf.train.CheckpointManager(checkpoint, str(where), max_to_keep=_KEPT)
         # Saving is collective: every worker takes part, and the chief's is kept.
-        aside = where / f".worker-{worker}"
-        self._manager = self._latest if writes else tf.train.CheckpointManager(checkpoint, str(aside), max_to_keep=1)
+        aside = where / f".worker-{place.worker}"
+        self._manager = (
+            self._latest if place.writes else tf.train.CheckpointManager(checkpoint, str(aside), max_to_keep=1)
+        )
         self._checkpoint = checkpoint
         self.saved_step: int | None = None
         """The step of the last checkpoint, or None if there is none."""
@@ -103,15 +98,11 @@ class Checkpoints:
 
 @contextmanager
 def writing(what: str | Path) -> Iterator[None]:
-    """Turns the errors of a full or closed disk into one line."""
-    try:
-        yield
-    except (OSError, tf.errors.OpError) as error:
-        if isinstance(error, OSError):
-            reason = error.strerror or str(error)
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        else:
+    """The errors of a full or closed disk in one line, TensorFlow's among them."""
+    with explained(f"write {what}"):
+        try:
+            yield
+        except tf.errors.OpError as error:
             reason = (error.message.splitlines() or [type(error).__name__])[0]
             full = "No space left" in error.message or "quota exceeded" in error.message
-        advice = "make room" if full else "make it writable"
-        raise UserError(f"{what}: can't be written ({reason}); {advice}, and the same command resumes") from error
+            raise OSError(errno.ENOSPC if full else errno.EACCES, reason) from error

@@ -17,7 +17,8 @@ from model.answers.calibration import CALIBRATION
 from model.answers.metrics import TOP
 from model.answers.run import MODEL
 from model.answers.scoring import Evaluation, share_of
-from model.data.batches import TrainingSource, damaged
+from model.data.batches import TrainingSource
+from model.data.examples import damaged
 from model.network.devices import place_of
 from model.train.checkpoint import Checkpoints, Progress, writing
 from model.train.options import TrainConfig
@@ -26,9 +27,9 @@ from model.train.state import TrainState, build_plain_model, set_evaluated_weigh
 from model.train.step import make_forward, make_step, make_total
 from model.train.update import learning_rate
 from schemas.command import EXIT_INTERRUPTED, EXIT_TERMINATED
-from schemas.dataset import Card
 from schemas.errors import UserError
 from schemas.machine import replaced
+from schemas.reader import Dataset
 
 _CALL_SECONDS = 0.5  # of steps in one call: short enough for a bar that moves and for SIGTERM
 _WORKERS_CALL_STEPS = 16  # workers must make the same calls, so the clock of one of them can't decide
@@ -40,19 +41,19 @@ class Task:
     """What is to be done, from the command line and the card."""
 
     config: TrainConfig
-    card: Card
+    data: Dataset
     eval_split: str | None
     folder: Path
     source: TrainingSource
     total_steps: int
 
 
-def evaluated_split(config: TrainConfig, card: Card) -> str | None:
+def evaluated_split(config: TrainConfig, data: Dataset) -> str | None:
     """Raises DatasetError where the data set lacks a split that was asked for."""
     if config.eval_split is not None:
-        card.split(config.eval_split)
+        data.card.split(config.eval_split)
         return config.eval_split
-    return _DEFAULT_EVAL_SPLIT if _DEFAULT_EVAL_SPLIT in card.splits else None
+    return _DEFAULT_EVAL_SPLIT if _DEFAULT_EVAL_SPLIT in data.card.splits else None
 
 
 class Loop:
@@ -155,7 +156,7 @@ class Loop:
             losses, accuracies = self._steps(batches, tf.constant(step, tf.int64), tf.constant(count, tf.int64))
             return losses.numpy(), accuracies.numpy()
         except (tf.errors.DataLossError, tf.errors.OutOfRangeError, tf.errors.FailedPreconditionError) as error:
-            raise damaged(self._task.config.data, self._task.config.split) from error
+            raise damaged(self._task.data, self._task.config.split) from error
         except tf.errors.ResourceExhaustedError as error:
             raise UserError(
                 f"step {step + 1:,}: out of memory with --global_batch {self._task.config.global_batch:,}; "
@@ -183,7 +184,7 @@ class Loop:
 
     def _sums_over(self, split: str) -> np.ndarray:
         """float64 [4]: loss, top-1, top-5 and samples, over every sample of the split, whichever worker read it."""
-        scores = self._evaluation.scores(self._task.card, Path(self._task.config.data), split)
+        scores = self._evaluation.scores(self._task.data, split)
         right, in_top = (np.count_nonzero(scores.rank <= top) for top in (1, TOP))
         return self._total(np.array([scores.loss.sum(dtype=np.float64), right, in_top, len(scores)]))
 
@@ -192,7 +193,7 @@ class Loop:
         if not self._report.writes:
             return
         if self._plain_model is None:
-            self._plain_model = build_plain_model(task.config, task.card.image_size, task.card.class_count)
+            self._plain_model = build_plain_model(task.config, task.data.card.image_size, len(task.data.classes))
         set_evaluated_weights(self._plain_model, self._state)
         path = task.folder / MODEL
         with writing(path), replaced(path) as temporary:

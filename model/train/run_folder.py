@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from model.answers.run import CLASSES, CONFIG, FORMAT, METRICS, read_config
+from model.answers.run import CLASSES, CONFIG, FORMAT, METRICS, read_config, read_metrics
 from model.train.options import TrainConfig
 from schemas.classes import ClassList
-from schemas.dataset import Card
 from schemas.errors import UserError
 from schemas.machine import replace_text
+from schemas.reader import Dataset
 
 CHECKPOINTS = "checkpoints"
 TENSORBOARD = "tensorboard"
@@ -24,9 +25,10 @@ _FREE_FLAGS = ("data", "model_dir", "replicas", "checkpoint_steps")
 """What may differ when a run goes on: none of it changes which samples a step sees, or what it computes from them."""
 
 
-def describe(config: TrainConfig, card: Card, input_mode: str) -> dict[str, Any]:
+def describe(config: TrainConfig, data: Dataset, input_mode: str) -> dict[str, Any]:
     """The content of config.json."""
-    flags = config.to_dict()
+    flags, card = asdict(config), data.card
+    digests = "\n".join(shard.sha256 for shard in card.split(config.split).shards)
     return {
         "format": FORMAT,
         **{name: flags[name] for name in _MODEL_FLAGS},
@@ -36,7 +38,7 @@ def describe(config: TrainConfig, card: Card, input_mode: str) -> dict[str, Any]
         "preprocess": dict(card.config["preprocess"]),
         "image_encoding": card.image_encoding,
         "class_digest": card.class_digest,
-        "data_digest": _data_digest(card, config.split),
+        "data_digest": hashlib.sha256(digests.encode()).hexdigest(),  # the same wherever the shards lie
         "input_mode": input_mode,
         "train": {name: value for name, value in flags.items() if name not in (*_MODEL_FLAGS, "model_dir")},
         "libraries": {name: import_module(name).__version__ for name in _LIBRARIES},
@@ -84,22 +86,11 @@ def cut_metrics(folder: Path, step: int, evaluated_step: int) -> None:
     path = folder / METRICS
     if not path.exists():
         return
-    kept = []
-    for line in path.read_text("utf-8").splitlines():
-        try:
-            entry = json.loads(line)
-        except ValueError:  # cut off when the run was killed
-            continue
-        if entry["step"] <= (evaluated_step if entry["kind"] == "eval" else step):
-            kept.append(line + "\n")
-    replace_text(path, "".join(kept))
+    kept = [
+        line for line in read_metrics(folder) if line["step"] <= (evaluated_step if line["kind"] == "eval" else step)
+    ]
+    replace_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
 
 
 def _flags(description: dict[str, Any]) -> dict[str, Any]:
     return {**{name: description.get(name) for name in _MODEL_FLAGS}, **description["train"]}
-
-
-def _data_digest(card: Card, split: str) -> str:
-    """The same for the same shards, wherever they lie."""
-    digests = [shard.sha256 for shard in card.split(split).shards]
-    return hashlib.sha256("\n".join(digests).encode()).hexdigest()

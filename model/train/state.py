@@ -74,14 +74,12 @@ def statistics_among(model: keras.Model, values: Sequence[Any]) -> list[Any]:
 
 def build_step_model(config: TrainConfig, image_size: int, num_classes: int, policy: str) -> keras.Model:
     """The model that the steps trace. Its own weights, the initial ones, lie in host memory."""
-    with tf.device("CPU:0"):
-        return _build(config, image_size, num_classes, dtype=policy, gradients="written")
+    return _build(config, image_size, num_classes, dtype=policy, gradients="written")
 
 
 def build_plain_model(config: TrainConfig, image_size: int, num_classes: int) -> keras.Model:
     """The model to keep: float32, standard layers only."""
-    with tf.device("CPU:0"):
-        return _build(config, image_size, num_classes, dtype="float32", gradients="derived")
+    return _build(config, image_size, num_classes, dtype="float32", gradients="derived")
 
 
 def set_evaluated_weights(model: keras.Model, state: TrainState) -> None:
@@ -105,19 +103,11 @@ def first_copy(variable: Any) -> np.ndarray:
 
 
 def _build(config: TrainConfig, image_size: int, num_classes: int, **options: Any) -> keras.Model:
-    return build_vgg(
-        config.arch,
-        image_size,
-        1,
-        num_classes,
-        width=config.width,
-        head=config.head,
-        dense_width=config.dense_width,
-        batch_norm=config.batch_norm,
-        dropout=config.dropout,
-        seed=config.seed,
-        **options,
-    )
+    options |= {
+        name: getattr(config, name) for name in ("width", "head", "dense_width", "batch_norm", "dropout", "seed")
+    }
+    with tf.device("CPU:0"):
+        return build_vgg(config.arch, image_size, 1, num_classes, **options)
 
 
 def _per_replica(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -92,12 +93,14 @@ def refused(run: Path, capsys: pytest.CaptureFixture[str], *arguments: object) -
 def test_an_export_that_differs_is_not_written(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = export.RUNNERS["litert"]
-    monkeypatch.setitem(export.RUNNERS, "litert", lambda path, images: honest(path, images) + 0.01)
+    honest = export.FORMATS["litert"]
+    off = replace(honest, run=lambda path, images: honest.run(path, images) + 0.01)
+    monkeypatch.setitem(export.FORMATS, "litert", off)
     output = tmp_path / "model.tflite"
     error = refused(run, capsys, "--format", "litert", "--output", output)
     assert "differs from the Keras model's by 0.01, expected 0.001 at most" in error
-    monkeypatch.setitem(export.RUNNERS, "litert", lambda path, images: honest(path, images) * np.nan)
+    off = replace(honest, run=lambda path, images: honest.run(path, images) * np.nan)
+    monkeypatch.setitem(export.FORMATS, "litert", off)
     refused(run, capsys, "--format", "litert", "--output", output)
     assert list(tmp_path.iterdir()) == []
 

@@ -73,12 +73,12 @@ def test_the_error_and_the_refusals_are_what_loops_count(samples: list[tuple[flo
     # A probability on the border of two bins may be rounded into either.
     if all(abs(15 * p - round(15 * p)) > 1e-5 for p, _ in samples):
         assert calibration.expected_calibration_error(probability, right) == pytest.approx(error, abs=1e-6)
-    (row,) = calibration.refusals([0.5], probability, right)
+    right_kept, wrong_refused, accuracy = calibration.refusals(0.5, probability, right)
     given_answers = [r for p, r in samples if p >= 0.5]
     rights, wrongs = [p for p, r in samples if r], [p for p, r in samples if not r]
-    assert row.right_kept == pytest.approx(sum(p >= 0.5 for p in rights) / len(rights) if rights else 1)
-    assert row.wrong_refused == pytest.approx(sum(p < 0.5 for p in wrongs) / len(wrongs) if wrongs else 1)
-    assert row.accuracy == pytest.approx(sum(given_answers) / len(given_answers) if given_answers else 1)
+    assert right_kept == pytest.approx(sum(p >= 0.5 for p in rights) / len(rights) if rights else 1)
+    assert wrong_refused == pytest.approx(sum(p < 0.5 for p in wrongs) / len(wrongs) if wrongs else 1)
+    assert accuracy == pytest.approx(sum(given_answers) / len(given_answers) if given_answers else 1)
 
 
 @given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=80))
@@ -103,7 +103,7 @@ def test_a_calibrated_error_is_small_and_an_uncalibrated_one_is_not() -> None:
 
 
 def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
-    assert calibration.read_calibration(tmp_path) is None
+    assert calibration.read_calibration(tmp_path) == calibration.UNCALIBRATED
     calibration.write_calibration(tmp_path, written := Calibration(0.75, 0.5, "validation", 100))
     assert calibration.read_calibration(tmp_path) == written
     assert [path.name for path in tmp_path.iterdir()] == ["calibration.json"]

@@ -13,9 +13,10 @@ import tensorflow as tf
 from tiny_dataset import CHARACTERS, image_of, write_dataset
 
 from model.data.batches import Share, TrainingSource, evaluation_batches, training_source
-from model.data.examples import load_split, open_dataset
+from model.data.examples import load_split
 from schemas.dataset import CARD, Card, DatasetError, read_card
 from schemas.errors import UserError
+from schemas.reader import open_dataset
 
 RECORDS, BATCH, SIZE = 107, 8, 16
 PER_EPOCH = RECORDS // BATCH
@@ -57,7 +58,7 @@ def test_an_epoch_is_a_permutation_without_its_remainder(folder: Path, expected:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_batches_have_static_shapes_and_narrow_types(folder: Path, mode: str) -> None:
-    parts = _source(folder, mode).batches(0, 1, Share(2, 0, 2)).element_spec
+    parts = _source(folder, mode).batches(0, 1, Share(2, range(2))).element_spec
     assert len(parts) == 2
     for images, labels in parts:
         assert (images.shape, images.dtype) == ((BATCH // 2, SIZE, SIZE, 1), "uint8")
@@ -82,7 +83,7 @@ def test_another_seed_is_another_order(folder: Path, mode: str) -> None:
 def test_replicas_and_workers_share_the_same_global_batches(folder: Path, mode: str) -> None:
     source = _source(folder, mode)
     whole = _batches(source, 3, PER_EPOCH + 3)
-    workers = [_batches(source, 3, PER_EPOCH + 3, Share(4, first, 2)) for first in (0, 2)]
+    workers = [_batches(source, 3, PER_EPOCH + 3, Share(4, range(first, first + 2))) for first in (0, 2)]
     for step, (images, labels) in enumerate(whole):
         parts = [workers[worker][2 * step + replica] for worker in (0, 1) for replica in (0, 1)]
         np.testing.assert_array_equal(np.concatenate([part[0] for part in parts]), images)
@@ -93,7 +94,7 @@ def test_replicas_and_workers_share_the_same_global_batches(folder: Path, mode: 
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_the_rows_of_a_replica_are_those_they_were(folder: Path, mode: str, replicas: int) -> None:
     """Digests of the batches as they were before a source gave each replica its part: a run goes on with the same."""
-    found = _batches(_source(folder, mode), 3, PER_EPOCH + 3, Share(replicas, 0, replicas))
+    found = _batches(_source(folder, mode), 3, PER_EPOCH + 3, Share(replicas, range(replicas)))
     assert len(found) == replicas * PER_EPOCH
     for replica in range(replicas):
         digest = hashlib.sha256()
@@ -155,10 +156,12 @@ def test_a_split_in_memory_is_never_there_twice() -> None:
 def test_evaluation_sees_every_sample_once_and_masks_the_rest(
     folder: Path, batch: int, replicas: int, workers: int, steps: int
 ) -> None:
-    card, _ = open_dataset(folder)
+    data = open_dataset(folder)
     local = replicas // workers
     of_workers = [
-        list(evaluation_batches(card, folder, "validation", batch, Share(replicas, worker * local, local)))
+        list(
+            evaluation_batches(data, "validation", batch, Share(replicas, range(worker * local, (worker + 1) * local)))
+        )
         for worker in range(workers)
     ]
     assert [len(of_worker) for of_worker in of_workers] == [steps] * workers
@@ -211,9 +214,8 @@ def test_a_class_list_that_is_not_the_cards(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_split_that_is_not_there(folder: Path, mode: str) -> None:
-    card, _ = open_dataset(folder)
     with pytest.raises(DatasetError, match="no split 'test'; it has train, validation"):
-        training_source(card, folder, "test", mode=mode, global_batch=BATCH, seed=0)  # type: ignore[arg-type]
+        training_source(open_dataset(folder), "test", mode=mode, global_batch=BATCH, seed=0)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -277,8 +279,7 @@ def test_a_split_is_loaded_whole_whatever_the_stretches(
     folder: Path, monkeypatch: pytest.MonkeyPatch, stretch_records: int
 ) -> None:
     monkeypatch.setattr("model.data.examples._LOAD_RECORDS", stretch_records)
-    card, _ = open_dataset(folder)
-    images, labels = load_split(card, folder, "train")
+    images, labels = load_split(open_dataset(folder), "train")
     in_shard_order = [number for shard in range(3) for number in range(shard, RECORDS, 3)]
     truth = [image_of("train", number, SIZE, len(CHARACTERS)) for number in in_shard_order]
     np.testing.assert_array_equal(images[:, :, :, 0], np.stack([image for image, _ in truth]))
@@ -287,15 +288,14 @@ def test_a_split_is_loaded_whole_whatever_the_stretches(
 
 @pytest.mark.parametrize("mode", MODES)
 def test_fewer_samples_than_one_batch(folder: Path, mode: str) -> None:
-    card, _ = open_dataset(folder)
     with pytest.raises(UserError, match=r"--global_batch 108: .* has 107 samples"):
-        training_source(card, folder, "train", mode=mode, global_batch=108, seed=0)  # type: ignore[arg-type]
+        training_source(open_dataset(folder), "train", mode=mode, global_batch=108, seed=0)
 
 
 def _source(folder: Path, mode: str, seed: int = 0) -> TrainingSource:
-    card, _ = open_dataset(folder)
-    batch = min(BATCH, sum(shard.records for shard in card.split("train").shards))
-    return training_source(card, folder, "train", mode=mode, global_batch=batch, seed=seed)  # type: ignore[arg-type]
+    data = open_dataset(folder)
+    batch = min(BATCH, sum(shard.records for shard in data.card.split("train").shards))
+    return training_source(data, "train", mode=mode, global_batch=batch, seed=seed)
 
 
 def _batches(source: TrainingSource, first: int, last: int, share: Share = WHOLE) -> list[Batch]:

@@ -20,8 +20,7 @@ from hypothesis import strategies as st
 from model import evaluate, report
 from model.answers import metrics
 from model.answers.run import read_metrics
-from model.report import charts
-from model.report.page import Glyph, Page, PairOfGlyphs, WorstRow, data_uri
+from model.report import charts, page
 
 NASTY = '<script>alert("1")</script>&\'x'
 
@@ -107,25 +106,20 @@ def test_the_command_prints_the_path_or_one_line(
 
 
 def test_every_text_is_escaped() -> None:
-    glyph = Glyph(np.zeros((8, 8), np.uint8), NASTY, NASTY + "2", 0.5)
+    glyph = page.glyph(np.zeros((8, 8), np.uint8), NASTY, NASTY + "2", 0.5)
     line = charts.Series(NASTY, NASTY, [(0, 1), (1, 2)])
     chart = charts.line_chart(NASTY, [line], x_label=NASTY, y_label=NASTY, number=lambda _: NASTY)
-    html = Page(
-        title=NASTY,
-        subtitle=NASTY,
-        tiles=[(NASTY, NASTY)],
-        charts=[(NASTY, chart)],
-        legend=charts.legend([line]),
-        chart_note=NASTY,
-        characters=[WorstRow(NASTY, 3, 1, 0.5, NASTY)],
-        writers=[WorstRow(NASTY, 3, 1, 0.5)],
-        pairs=[PairOfGlyphs(NASTY, NASTY, 1, 2, [glyph])],
-        mistakes=[glyph],
-        sample=[glyph],
-        trust_note=NASTY,
-        refusals=([NASTY], [[NASTY]]),
-        settings={NASTY: NASTY},
-    ).to_html()
+    worst = [metrics.Tally(NASTY, 3, 2, 3, read_as=NASTY)]
+    contents = [
+        page.figures([(NASTY, chart)], charts.legend([line])),
+        page.worst_table("character", worst),
+        page.worst_table("writer", worst),
+        page.grid("pairs", [page.pair_of_glyphs(NASTY, NASTY, 1, 2, [glyph])]),
+        page.grid("glyphs", [glyph]),
+        page.table([NASTY], [[NASTY]]),
+    ]
+    sections = [page.section(NASTY, NASTY, content) for content in contents]
+    html = page.document(NASTY, NASTY, [(NASTY, NASTY)], sections, {NASTY: NASTY})
     assert_needs_no_network(html)
     assert "<script" not in html
     assert HtmlFile(html).text.count(NASTY) >= 20
@@ -133,7 +127,7 @@ def test_every_text_is_escaped() -> None:
 
 def test_an_image_survives_its_way_into_the_page() -> None:
     image = np.random.default_rng(0).integers(0, 256, (9, 7), np.uint8)
-    png = base64.b64decode(data_uri(image).removeprefix("data:image/png;base64,"))
+    png = base64.b64decode(page.data_uri(image).removeprefix("data:image/png;base64,"))
     assert np.array_equal(cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED), 255 - image)
 
 

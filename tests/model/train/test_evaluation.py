@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -12,14 +12,14 @@ from tiny_dataset import write_dataset
 
 from model.answers.scoring import Evaluation, Scores, forward_of
 from model.data.batches import training_source
-from model.data.examples import load_split, open_dataset
+from model.data.examples import load_split
 from model.network.devices import make_strategy
 from model.train.loop import Loop, Task
 from model.train.options import TrainConfig
 from model.train.state import TrainState, build_plain_model, build_step_model, set_evaluated_weights
 from model.train.step import make_forward
-from schemas.dataset import Card
 from schemas.errors import UserError
+from schemas.reader import Dataset, open_dataset
 
 SIZE, CLASSES, BATCH, RECORDS = 16, 10, 8, 21
 CONFIG = TrainConfig(
@@ -28,8 +28,9 @@ CONFIG = TrainConfig(
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_dataset(tmp_path_factory.mktemp("data") / "raw", {"train": 40, "validation": RECORDS}, size=SIZE)
+def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    folder = tmp_path_factory.mktemp("data") / "raw"
+    return open_dataset(write_dataset(folder, {"train": 40, "validation": RECORDS}, size=SIZE))
 
 
 class Trained:
@@ -48,30 +49,29 @@ class Trained:
         set_evaluated_weights(model, self.state)
         return model
 
-    def scores(self, card: Card, data: Path, batch: int = BATCH) -> Scores:
+    def scores(self, data: Dataset, batch: int = BATCH) -> Scores:
         forward = make_forward(self.model, self.state, CONFIG)
-        return Evaluation(forward, self.strategy, batch).scores(card, data, "validation")
+        return Evaluation(forward, self.strategy, batch).scores(data, "validation")
 
-    def sums_of_the_loop(self, card: Card, data: Path) -> list[float]:
+    def sums_of_the_loop(self, data: Dataset) -> list[float]:
         """Loss, top-1, top-5, samples."""
-        config = TrainConfig(**{**CONFIG.to_dict(), "data": str(data)})
-        source = training_source(card, data, "train", mode="memory", global_batch=BATCH, seed=0)
+        config = replace(CONFIG, data=str(data.folder))
+        source = training_source(data, "train", mode="memory", global_batch=BATCH, seed=0)
         nothing: Any = None
-        task = Task(config, card, "validation", data, source, 10)
+        task = Task(config, data, "validation", data.folder, source, 10)
         loop = Loop(task, self.strategy, self.model, self.state, nothing, nothing, nothing)
         found: list[float] = loop._sums_over("validation").tolist()
         return found
 
 
 @pytest.mark.parametrize("batch", [1, BATCH, 100])
-def test_it_is_exact_whatever_the_padding(data: Path, batch: int) -> None:
+def test_it_is_exact_whatever_the_padding(data: Dataset, batch: int) -> None:
     """Held to Keras's own forward function and to sorting."""
-    card, _ = open_dataset(data)
     trained = Trained()
-    images, labels = load_split(card, data, "validation")
+    images, labels = load_split(data, "validation")
     logits = trained.plain().predict(images.astype(np.float32) / 255, verbose=0)
     order = np.argsort(-logits, 1, kind="stable")
-    scores = trained.scores(card, data, batch)
+    scores = trained.scores(data, batch)
     np.testing.assert_array_equal(scores.label, labels)
     np.testing.assert_array_equal(scores.prediction, order[:, 0])
     np.testing.assert_array_equal(scores.rank, 1 + np.argmax(order == labels[:, None], 1))
@@ -80,34 +80,31 @@ def test_it_is_exact_whatever_the_padding(data: Path, batch: int) -> None:
     np.testing.assert_allclose(scores.loss, loss, rtol=1e-3, atol=1e-5)
 
 
-def test_the_loop_sums_what_evaluate_tells_of_each_sample(data: Path) -> None:
-    card, _ = open_dataset(data)
+def test_the_loop_sums_what_evaluate_tells_of_each_sample(data: Dataset) -> None:
     trained = Trained()
-    scores = Evaluation(forward_of(trained.plain())).scores(card, data, "validation")
-    loss, top1, top5, samples = trained.sums_of_the_loop(card, data)
+    scores = Evaluation(forward_of(trained.plain())).scores(data, "validation")
+    loss, top1, top5, samples = trained.sums_of_the_loop(data)
     assert (top1, top5, samples) == ((scores.rank <= 1).sum(), (scores.rank <= 5).sum(), RECORDS)
     assert loss == pytest.approx(scores.loss.sum(), rel=1e-4)
 
 
-def test_of_equal_logits_the_smaller_label_wins_everywhere(data: Path) -> None:
-    card, _ = open_dataset(data)
+def test_of_equal_logits_the_smaller_label_wins_everywhere(data: Dataset) -> None:
     trained = Trained()
     for variable in trained.state.weights[-2:]:  # kernel and bias of the last layer: every logit is 0
         variable.assign(np.zeros(variable.shape, np.float32))
-    _, labels = load_split(card, data, "validation")
+    _, labels = load_split(data, "validation")
     evaluation = Evaluation(forward_of(trained.plain()))
-    for scores in (trained.scores(card, data), evaluation.scores(card, data, "validation")):
+    for scores in (trained.scores(data), evaluation.scores(data, "validation")):
         assert scores.rank.tolist() == (labels + 1).tolist()
         assert not scores.prediction.any()
-    assert trained.sums_of_the_loop(card, data)[1:] == [(labels == 0).sum(), (labels < 5).sum(), RECORDS]
-    logits, found = evaluation.logits(card, data, "validation", 10)
+    assert trained.sums_of_the_loop(data)[1:] == [(labels == 0).sum(), (labels < 5).sum(), RECORDS]
+    logits, found = evaluation.logits(data, "validation", 10)
     np.testing.assert_array_equal(found, labels[:10])
     assert not logits.any()
 
 
-def test_a_diverged_model_is_refused_not_counted_as_right(data: Path) -> None:
-    card, _ = open_dataset(data)
+def test_a_diverged_model_is_refused_not_counted_as_right(data: Dataset) -> None:
     trained = Trained()
     trained.state.weights[-1].assign(np.full(CLASSES, np.nan, np.float32))
     with pytest.raises(UserError, match="aren't finite numbers"):
-        trained.sums_of_the_loop(card, data)
+        trained.sums_of_the_loop(data)

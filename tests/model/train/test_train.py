@@ -297,8 +297,8 @@ def test_two_workers_on_loopback_train_and_resume(data: Path, tmp_path: Path) ->
     ("error", "expected"),
     [
         (tf.errors.ResourceExhaustedError(None, None, "ckpt-1; No space left on device"), "No space left on device"),
-        (OSError(28, "No space left on device"), "make room, and the same command resumes"),
-        (tf.errors.PermissionDeniedError(None, None, "Permission denied"), "make it writable"),
+        (OSError(28, "No space left on device"), "free some space and run the same command again"),
+        (tf.errors.PermissionDeniedError(None, None, "Permission denied"), "check the permissions"),
     ],
 )
 def test_a_full_disk_at_a_checkpoint(
