@@ -103,7 +103,7 @@ def open_beside(folders: Sequence[str]) -> list[Inspected]:
         name = f"{VIEW}_{number}" if number else VIEW
         paths = part_paths(card, folder)
         with explained_duckdb(folder):
-            if storage.is_remote(folder):
+            if storage.of(folder).is_remote:
                 connection.register(name, _read_remote(paths))
             else:
                 literals = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
@@ -122,7 +122,7 @@ def open_sealed(folder: str) -> Inspected:
     card = read_card(folder)
     connection = _connect()
     paths = part_paths(card, folder)
-    connection.register(VIEW, _read_remote(paths) if storage.is_remote(folder) else _local_dataset(folder, paths))
+    connection.register(VIEW, _read_remote(paths) if storage.of(folder).is_remote else _local_dataset(folder, paths))
     limits = f"memory_limit = '{_SEALED_MEMORY}'"
     for setting in (limits, "temp_directory = ''", "enable_external_access = false", "lock_configuration = true"):
         connection.execute(f"SET {setting}")

@@ -55,7 +55,7 @@ def open_dataset(folder: str) -> tuple[Card | None, bytes, list[Finding]]:
     with explained(f"read {path}"):
         content = storage.read_if_there(path)
         if content is None:
-            if not storage.is_remote(folder) and not storage.exists(folder):
+            if not storage.of(folder).is_remote and not storage.exists(folder):
                 raise UserError(f"{folder}: expected the folder of a data set, found none; check the path")
             raise UserError(
                 f"{folder}: expected {CARD}, found none; the conversion isn't finished, run its command again"
