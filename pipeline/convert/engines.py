@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import re
@@ -20,6 +19,7 @@ from apache_beam.runners import create_runner
 from apache_beam.runners.runner import PipelineRunner
 
 from pipeline.errors import EngineError
+from pipeline.storage.beam import parsed_flags
 from schemas.errors import UserError
 
 _CONNECT_SECONDS = 10.0
@@ -103,18 +103,6 @@ def _remember_job_server(runner: Any) -> None:
         return _job_servers[-1]
 
     runner.default_job_server = remembered
-
-
-def parsed_flags(options: PipelineOptions) -> tuple[dict[str, Any], list[str]]:
-    """Every flag that Beam knows, with its value, and the names of those it doesn't. Raises UserError."""
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint):
-            known: dict[str, Any] = options.get_all_options()
-            everything = options.get_all_options(retain_unknown_options=True)
-    except SystemExit as error:
-        raise UserError(complaint.getvalue().strip().rpartition("error: ")[2]) from error
-    return known, sorted(everything.keys() - known.keys())
 
 
 def _refuse_docker(flag: str, value: str, where: str, given: dict[str, Any]) -> None:

@@ -48,7 +48,7 @@ class Meter:
 
     def __init__(self, folder: str, source_bytes: int, num_shards: int) -> None:
         self.folder = folder
-        self.interval = _STORE_SECONDS if storage.is_remote(folder) else 0.0
+        self.interval = _STORE_SECONDS if storage.of(folder).is_remote else 0.0
         self.source_bytes = source_bytes
         self.num_shards = num_shards
         self.started = time.monotonic()

@@ -70,7 +70,7 @@ def open_beside(folders: Sequence[str]) -> list[Inspected]:
         card, paths = _find_parts(folder)
         name = f"{VIEW}_{number}" if number else VIEW
         with explained_duckdb(folder):
-            if storage.is_remote(folder):
+            if storage.of(folder).is_remote:
                 connection.register(name, _read_parts(folder, paths))
             else:
                 literals = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
@@ -146,7 +146,7 @@ def _read_parts(folder: str, paths: Sequence[str]) -> Any:
     import pyarrow.dataset as ds  # with pandas in its wake, which the summary needn't wait for
 
     try:
-        if storage.is_remote(folder):
+        if storage.of(folder).is_remote:
             return pa.concat_tables(map(read_rows, paths))
         for path in paths:
             pq.read_metadata(path)  # a part that is none should be heard of before its rows are

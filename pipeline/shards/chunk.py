@@ -61,7 +61,7 @@ def _stage(chunk: Chunk, config: ConvertConfig, path: str) -> ChunkReceipt:
         source_bytes=chunk.size_bytes,
         records=records,
         path=path,
-        content=staging.fingerprint(path),
+        content=storage.fingerprint(path),
         batches=batches,
         uncompiled=uncompiled(),
     )

@@ -16,7 +16,6 @@ from typing import Any
 import google_crc32c
 import numpy as np
 import pyarrow as pa
-import xxhash
 
 from pipeline import storage
 from schemas.errors import UserError, explained
@@ -95,22 +94,6 @@ def receipt_path(path: str) -> str:
     return f"{path}.json"
 
 
-def fingerprint(path: str) -> str | None:
-    """Size and XXH3-64 of a local file: after a power cut it can be shorter than its receipt says, or zeros.
-
-    An object is there whole or not at all, so its size is enough. None if there is no such file.
-    """
-    size_bytes = storage.size_bytes(path)
-    if storage.is_remote(path) or size_bytes is None:
-        return None if size_bytes is None else str(size_bytes)
-    digest, size = xxhash.xxh3_64(), 0
-    with open(path, "rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-            size += len(block)
-    return f"{size} {digest.hexdigest()}"
-
-
 def read_receipt(path: str) -> dict[str, Any] | None:
     """The receipt of a staged file, as JSON; None where there is none that can be relied on."""
     content = storage.read_if_there(receipt_path(path))
@@ -127,7 +110,7 @@ def write_receipt(path: str, receipt: Any) -> None:
 
 def read_chunk_receipt(path: str) -> ChunkReceipt | None:
     fields = read_receipt(path)
-    if fields is None or fields.get("content") != fingerprint(path):
+    if fields is None or fields.get("content") != storage.fingerprint(path):
         return None
     batches = [tuple(batch) for batch in fields["batches"]]
     # The folder may have been moved, or be named by another path than when the receipt was written.
@@ -170,7 +153,7 @@ def read_batches(batches: Iterable[StagedBatch]) -> list[pa.RecordBatch]:
     a time: what a request costs is its way there and back.
     """
     staged = list(batches)
-    if any(storage.is_remote(batch.path) for batch in staged):
+    if staged and storage.of(staged[0].path).is_remote:
         with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as executor:
             return list(executor.map(_read_batch, staged))
     return [_read_batch(batch) for batch in staged]
@@ -195,12 +178,7 @@ def _by_shard(table: pa.Table, num_shards: int) -> Iterator[tuple[int, pa.Record
 
 def _read_batch(staged: StagedBatch) -> pa.RecordBatch:
     with explained(f"read {staged.path}"):
-        if storage.is_remote(staged.path):
-            source = pa.py_buffer(storage.read_range(staged.path, staged.begin, staged.size_bytes))
-        else:
-            with pa.memory_map(staged.path) as file:
-                file.seek(staged.begin)
-                source = file.read_buffer(staged.size_bytes)
+        source = storage.read_buffer(staged.path, staged.begin, staged.size_bytes)
     if google_crc32c.value(source) != staged.crc32c:
         raise UserError(
             f"{staged.path}: expected the bytes that were staged, found others from byte {staged.begin:,} on; "

@@ -138,9 +138,10 @@ def _members_of(one: Input) -> list[Member]:
             continue  # what macOS adds beside a file is no handwriting
         if suffix == "alz":
             raise zips.alz_error(file.path)
-        special = storage.special_kind(file.path)
-        if special:  # reading one could wait forever
-            raise UserError(f"{file.path}: expected a file, found {special}; remove it, or name the files beside it")
+        if file.special:  # reading one could wait forever
+            raise UserError(
+                f"{file.path}: expected a file, found {file.special}; remove it, or name the files beside it"
+            )
         if suffix == "gnt":
             members.append(Member(one.split, file.path, printable(name), file.size_bytes, file.version))
         else:

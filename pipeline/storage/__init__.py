@@ -1,4 +1,4 @@
-"""Files, wherever they are: local paths by the standard library, URLs by Beam's FileSystems.
+"""Files, wherever they are: local paths by the standard library, s3:// by boto3, other URLs by Beam's FileSystems.
 
 Beam's local file system lists a whole folder to delete one file and knows no fsync, so local paths don't go through it;
 and a command that only touches local files needn't import Beam.
@@ -6,37 +6,29 @@ and a command that only touches local files needn't import Beam.
 
 from __future__ import annotations
 
-import contextlib
-import glob as globbing
-import os
 import posixpath
-import stat
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import BinaryIO, NoReturn
+from contextlib import AbstractContextManager
+from typing import BinaryIO
 
-from pipeline.storage import remote
-from pipeline.storage.remote import use_flags as use_flags
-from pipeline.storage.remote import use_known_flags as use_known_flags
-from pipeline.storage.remote import used_flags as used_flags
-from pipeline.storage.uncached import UncachedStream, uncached_write
-from schemas.machine import replaced
+import pyarrow as pa
+
+from pipeline.storage.beam import BeamFiles
+from pipeline.storage.beam import use_flags as use_flags
+from pipeline.storage.beam import use_known_flags as use_known_flags
+from pipeline.storage.beam import used_flags as used_flags
+from pipeline.storage.local import LocalFiles
+from pipeline.storage.local import StoredFile as StoredFile
+from pipeline.storage.s3 import S3Files
+from pipeline.storage.uncached import UncachedStream
 
 BUFFER_BYTES = 16 << 20  # 16 MiB
+_LOCAL, _S3, _OTHER = LocalFiles(), S3Files(), BeamFiles()
 
 
-@dataclass(frozen=True)
-class StoredFile:
-    """A file as its listing shows it."""
-
-    path: str
-    size_bytes: int
-    version: str
-    """Changes when the file's content does: the modification time."""
-
-
-def is_remote(path: str) -> bool:
-    return "://" in path
+def of(path: str) -> LocalFiles | S3Files | BeamFiles:
+    """What has the file: nobody else asks where a path leads."""
+    scheme, is_url, _ = path.partition("://")
+    return _LOCAL if not is_url else _S3 if scheme == "s3" else _OTHER
 
 
 def join(folder: str, *names: str) -> str:
@@ -52,27 +44,21 @@ def open_read(path: str, begin: int = 0, end: int | None = None, buffer_bytes: i
 
     It asks a store for `buffer_bytes` at least: many to read on, few to look here and there.
     """
-    if is_remote(path):
-        return remote.open_read(path, begin, end, buffer_bytes)
-    stream = open(path, "rb")  # noqa: SIM115
-    stream.seek(begin)
-    return stream
+    return of(path).open_read(path, begin, end, buffer_bytes)
 
 
-def read_range(path: str, begin: int, size: int) -> bytes:
-    """`size` bytes from `begin` on, fewer where the file ends earlier: one request to a store."""
-    if is_remote(path):
-        return remote.read_range(path, begin, size)
-    with open(path, "rb") as stream:
-        stream.seek(begin)
-        return stream.read(size)
+def read_range(path: str, begin: int, size: int | None) -> bytes:
+    """`size` bytes from `begin` on, or all; fewer where the file ends earlier: one request to a store."""
+    return of(path).read_range(path, begin, size)
+
+
+def read_buffer(path: str, begin: int, size: int) -> pa.Buffer:
+    """The same; of a local file mapped, so that what is read isn't held in memory twice."""
+    return of(path).read_buffer(path, begin, size)
 
 
 def read_bytes(path: str) -> bytes:
-    if is_remote(path):
-        return remote.read_range(path, 0, None)
-    with open(path, "rb") as stream:
-        return stream.read()
+    return read_range(path, 0, None)
 
 
 def read_if_there(path: str) -> bytes | None:
@@ -83,34 +69,18 @@ def read_if_there(path: str) -> bytes | None:
         return None
 
 
-@contextlib.contextmanager
-def atomic_write(path: str, *, durable: bool = False) -> Iterator[BinaryIO]:
+def atomic_write(path: str, *, durable: bool = False) -> AbstractContextManager[BinaryIO]:
     """A stream whose bytes appear under `path` at once, when the block ends without an error.
 
     A local file is written beside its place and renamed, if `durable` after its bytes are on the disk. A store has no
     rename, and takes what it got for the whole object: it gets nothing before the block has ended.
     """
-    if is_remote(path):
-        with remote.gathered() as stream:
-            yield stream
-            remote.upload(path, stream)
-        return
-    with replaced(path) as temporary, open(temporary, "wb") as stream:
-        yield stream
-        if durable:
-            stream.flush()
-            os.fsync(stream.fileno())
+    return of(path).atomic_write(path, durable=durable)
 
 
-@contextlib.contextmanager
-def atomic_large_write(path: str) -> Iterator[BinaryIO | UncachedStream]:
+def atomic_large_write(path: str) -> AbstractContextManager[BinaryIO | UncachedStream]:
     """As a durable atomic_write, for what is too large to be worth a place in the page cache."""
-    if is_remote(path):
-        with atomic_write(path) as stream:
-            yield stream
-        return
-    with replaced(path) as temporary, uncached_write(str(temporary)) as uncached:
-        yield uncached
+    return of(path).atomic_large_write(path)
 
 
 def write_bytes(path: str, content: bytes, *, durable: bool = False) -> None:
@@ -119,15 +89,13 @@ def write_bytes(path: str, content: bytes, *, durable: bool = False) -> None:
 
 
 def exists(path: str) -> bool:
-    return remote.status(path) is not None if is_remote(path) else os.path.exists(path)
+    """Whether a file is there, or a local folder: a store has no folders."""
+    return of(path).exists(path)
 
 
 def status(path: str) -> StoredFile | None:
     """The file as a listing would show it; None if there is no such file."""
-    if is_remote(path):
-        found = remote.status(path)
-        return StoredFile(*found) if found else None
-    return _local_file(path) if os.path.isfile(path) else None
+    return of(path).status(path)
 
 
 def size_bytes(path: str) -> int | None:
@@ -136,84 +104,27 @@ def size_bytes(path: str) -> int | None:
     return found.size_bytes if found else None
 
 
-def special_kind(path: str) -> str | None:
-    """What stands under a local path, in words, if it is neither a file nor a folder; None if it is, or nothing is."""
-    if is_remote(path) or not os.path.exists(path):
-        return None
-    return _SPECIAL_KINDS.get(stat.S_IFMT(os.stat(path).st_mode))
+def fingerprint(path: str) -> str | None:
+    """What shows whether a file is as it was written: of a local one all its bytes. None if there is no such file."""
+    return of(path).fingerprint(path)
 
 
 def list_folder(folder: str) -> list[StoredFile]:
     """Every file directly in `folder`; none if there is no such folder."""
-    if is_remote(folder):
-        return [StoredFile(*found) for found in remote.match_in(folder, "*")]
-    try:
-        with os.scandir(folder) as entries:
-            return [_local_file(entry.path) for entry in entries if entry.is_file()]
-    except FileNotFoundError:
-        return []
+    return of(folder).list_folder(folder)
 
 
 def find(pattern: str) -> list[StoredFile]:
     """The files a path names, sorted by path: itself, everything in and below it if a folder, or a glob's matches."""
-    if is_remote(pattern):
-        if any(c in pattern for c in "*?["):
-            return [StoredFile(*found) for found in remote.match(pattern)]
-        itself = remote.status(pattern)
-        return [StoredFile(*found) for found in ([itself] if itself else remote.match_in(pattern, "**"))]
-    if os.path.isdir(pattern):
-        return _local_tree(pattern)
-    if os.path.exists(pattern):
-        return [_local_file(pattern)]
-    found: list[StoredFile] = []
-    for path in sorted(globbing.glob(pattern, recursive=True)):
-        found.extend(_local_tree(path) if os.path.isdir(path) else [_local_file(path)])
-    return sorted({file.path: file for file in found}.values(), key=lambda file: file.path)
+    return of(pattern).find(pattern)
 
 
 def delete(paths: list[str]) -> None:
-    """Delete files; one that is gone already is no error."""
-    urls = [path for path in paths if is_remote(path)]
-    if urls:
-        remote.delete(urls)
-    for path in paths:
-        if not is_remote(path):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
+    """Delete files, all of one store; one that is gone already is no error."""
+    if paths:
+        of(paths[0]).delete(paths)
 
 
 def delete_empty_folder(folder: str) -> None:
     """Deletes a local folder that nothing is left in; an object store has no folders."""
-    if not is_remote(folder):
-        with contextlib.suppress(OSError):
-            os.rmdir(folder)
-
-
-_SPECIAL_KINDS = {
-    stat.S_IFIFO: "a FIFO",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
-
-
-def _local_tree(folder: str) -> list[StoredFile]:
-    paths: list[str] = []
-    seen: set[str] = set()
-    # By itself the walk passes over folders that can't be read, and over links to folders.
-    for parent, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
-        if os.path.realpath(parent) in seen:
-            folders.clear()
-            continue
-        seen.add(os.path.realpath(parent))
-        paths.extend(os.path.join(parent, name) for name in names)
-    return [_local_file(path) for path in sorted(paths)]
-
-
-def _raise(error: OSError) -> NoReturn:
-    raise error
-
-
-def _local_file(path: str) -> StoredFile:
-    status = os.stat(path) if os.path.exists(path) else os.lstat(path)
-    return StoredFile(path, status.st_size, str(status.st_mtime_ns))
+    of(folder).delete_empty_folder(folder)

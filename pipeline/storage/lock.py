@@ -26,7 +26,7 @@ def locked(output: str) -> Iterator[None]:
     """
     path = storage.join(output, LOCK)
     with explained(f"write {path}"):
-        if storage.is_remote(path):
+        if storage.of(path).is_remote:
             _refuse_holder(path, output, storage.read_if_there(path) or b"")
             storage.write_bytes(path, _me())
             descriptor = None
@@ -79,7 +79,7 @@ def _refuse_holder(path: str, output: str, content: bytes, *, alive: bool = Fals
         if not alive:
             return
         host, process = socket.gethostname(), "unknown"
-    if alive or host != socket.gethostname() or (storage.is_remote(path) and _lives(process, holder.get("started"))):
+    if alive or host != socket.gethostname() or (storage.of(path).is_remote and _lives(process, holder.get("started"))):
         raise UserError(
             f"{output}: expected no other conversion into this folder, found one on {host}, process {process}; "
             f"wait for it, or delete {path} if it is gone"

@@ -1,24 +1,25 @@
-"""Beam's S3 client, mended: exact ranges, one connection pool a process, objects in few requests, waits that end.
+"""Objects of S3, by boto3: exact ranges, one connection pool a process, few requests, and waits that end.
 
-As it is, every operation makes a client of its own (a quarter of a second), a range is asked for without its end, the
-smallest object takes three requests and an empty one can't be written, an upload that failed is neither finished nor
-aborted, and where nothing answers, retries of Beam's own on top of the client's wait for ten minutes.
+Not by Beam's file system: there every operation makes a client of its own (a quarter of a second), a range is asked for
+without its end, the smallest object takes three requests and an empty one can't be written, and where nothing answers,
+retries on top of the client's wait for ten minutes. Nor by pyarrow.fs, which asks for a size before every range.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
 
-from apache_beam.io.aws import s3io
-from apache_beam.io.aws.clients.s3 import boto3_client, messages
-from apache_beam.io.aws.s3filesystem import S3FileSystem
-from apache_beam.options.pipeline_options import PipelineOptions, S3Options
-from apache_beam.utils.retry import PermanentException
+from pipeline.storage import beam, remote
+from pipeline.storage.local import StoredFile
+from pipeline.storage.remote import RemoteFiles, shown
+from schemas.errors import UserError
 
 ATTEMPTS = 5
 """Of a request, by the client, unless AWS_MAX_ATTEMPTS or AWS_RETRY_MODE is set: half a minute at most."""
@@ -27,6 +28,7 @@ READ_SECONDS = 20
 POOL = 16
 """Connections kept open by a process."""
 _BODY_ATTEMPTS = 4  # of a range whose bytes stopped coming; the client itself tries again only until they begin
+_DELETED_AT_ONCE = 1000  # S3's limit
 
 _OPTIONS = {
     "access_key_id": "aws_access_key_id",
@@ -42,56 +44,19 @@ _CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
 _RESUMES = "run the same command again, it goes on from where it stopped"
 _REFUSED = ("AccessDenied", "AllAccessDisabled", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "403")
 
-Reader = Callable[[Any, str, int, int | None], bytes]
-"""(file system, URL, first byte, how many) -> the bytes, fewer where the object ends. None: all that follow."""
 
-
-class StoreError(PermanentException, OSError):
-    """A request that won't be made again: the client has tried, or trying is of no use."""
-
-    def __init__(self, reason: str, advice: str) -> None:
-        super().__init__(reason)
-        self.advice = advice
-
-
-def mend() -> dict[type, Reader]:
-    """Puts our client in the place of Beam's in this process; returns what reads ranges by file system."""
-    boto3_client.Client = Client
-    return {S3FileSystem: _read_range}
-
-
-def _read_range(files: Any, url: str, begin: int, size: int | None) -> bytes:
-    """One request, where Beam's stream takes two."""
-    bucket, name = s3io.parse_s3_path(url)
-    end = None if size is None else begin + size
-    return s3io.S3IO(options=files._options).client.get_range(messages.GetRequest(bucket, name), begin, end)
-
-
-class Client(boto3_client.Client):
-    """Beam's client with a connection pool shared by the process and its threads; made only after a fork."""
-
-    def __init__(self, options: Any) -> None:
-        if boto3_client.boto3 is None:
-            raise StoreError("the package boto3 is missing", "pip install 'hwdb-shards[s3]', or pip install boto3")
-        self.client = _connection(options)
-
-    def get_object_metadata(self, request: Any) -> Any:
-        with _explained(request.bucket):
-            found = self.client.head_object(Bucket=request.bucket, Key=request.object)
-        return messages.Item(found["ETag"], request.object, found["LastModified"], found["ContentLength"])
-
-    def get_range(self, request: Any, start: int, end: int | None) -> bytes:
-        """Bytes start to end, or to the object's end; fewer, or none, where it ends earlier."""
-        from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
-
-        if start == end:
+class S3Files(RemoteFiles):
+    def read_range(self, path: str, begin: int, size: int | None) -> bytes:
+        if size == 0:
             return b""
-        whole = start == 0 and end is None
-        wanted = {} if whole else {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
-        with _explained(request.bucket):
+        end = "" if size is None else begin + size - 1
+        wanted = {} if (begin, size) == (0, None) else {"Range": f"bytes={begin}-{end}"}
+        with _asked("read", path) as client:
+            from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
+
             for attempt in range(1, _BODY_ATTEMPTS + 1):
                 try:
-                    body = self.client.get_object(Bucket=request.bucket, Key=request.object, **wanted)["Body"]
+                    body = client.get_object(**_place(path), **wanted)["Body"]
                 except ClientError as error:
                     if error.response["ResponseMetadata"]["HTTPStatusCode"] == 416:
                         return b""
@@ -104,124 +69,98 @@ class Client(boto3_client.Client):
                     time.sleep(0.25 * 2**attempt)
         raise AssertionError
 
-    def list(self, request: Any) -> Any:
-        after = {"ContinuationToken": request.continuation_token} if request.continuation_token else {}
-        with _explained(request.bucket):
-            page = self.client.list_objects_v2(Bucket=request.bucket, Prefix=request.prefix, **after)
-        items = [
-            messages.Item(found["ETag"], found["Key"], found["LastModified"], found["Size"])
-            for found in page.get("Contents", [])
-        ]
-        return messages.ListResponse(items, page.get("NextContinuationToken"))
+    def upload(self, path: str, stream: IO[bytes]) -> None:
+        """One request, or parts, which are aborted if one fails."""
+        with _asked("write", path) as client:
+            from boto3.s3.transfer import TransferConfig
 
-    def delete_batch(self, request: Any) -> Any:
-        keys = [{"Key": name} for name in request.objects]
-        with _explained(request.bucket):
-            answer = self.client.delete_objects(Bucket=request.bucket, Delete={"Objects": keys, "Quiet": False})
-        errors = answer.get("Errors", [])
-        return messages.DeleteBatchResponse(
-            [each["Key"] for each in answer.get("Deleted", [])],
-            [each["Key"] for each in errors],
-            [StoreError(f"{each['Code']}: {each.get('Message', '')}", _RESUMES) for each in errors],
-        )
+            # What has as many bytes as the threshold would go in parts.
+            parts = TransferConfig(remote.PIECE_BYTES + 1, multipart_chunksize=remote.PIECE_BYTES, use_threads=False)
+            client.upload_fileobj(stream, *_place(path).values(), Config=parts)
 
-    def create_multipart_upload(self, request: Any) -> Any:
-        return messages.UploadResponse(_Upload(self.client, request))
-
-    def upload_part(self, request: Any) -> Any:
-        with _explained(request.bucket):
-            request.upload_id.add(request.bytes)
-        return messages.UploadPartResponse("", request.part_number)
-
-    def complete_multipart_upload(self, request: Any) -> None:
-        with _explained(request.bucket):
-            request.upload_id.finish()
-
-
-class _Upload:
-    """One object on its way: what fits into one part is one request, and what failed isn't tried to be finished."""
-
-    def __init__(self, client: Any, request: Any) -> None:
-        self._client = client
-        self._object = {"Bucket": request.bucket, "Key": request.object}
-        self._type = request.mime_type
-        self._held: bytes | None = None
-        self._id: str | None = None
-        self._parts: list[dict[str, Any]] = []
-        self._has_failed = False
-
-    def add(self, data: bytes) -> None:
-        with self._aborted_on_error():
-            if self._held is None and self._id is None:
-                self._held = data
-                return
-            if self._id is None:
-                self._id = self._client.create_multipart_upload(**self._object, ContentType=self._type)["UploadId"]
-                held, self._held = self._held, None
-                self._send(held or b"")
-            self._send(data)
-
-    def finish(self) -> None:
-        with self._aborted_on_error():
-            if self._id is None:
-                self._client.put_object(**self._object, Body=self._held or b"", ContentType=self._type)
-            else:
-                parts = {"Parts": self._parts}
-                self._client.complete_multipart_upload(**self._object, UploadId=self._id, MultipartUpload=parts)
-
-    def _send(self, data: bytes) -> None:
-        number = len(self._parts) + 1
-        sent = self._client.upload_part(**self._object, UploadId=self._id, PartNumber=number, Body=data)
-        self._parts.append({"PartNumber": number, "ETag": sent["ETag"]})
-
-    @contextmanager
-    def _aborted_on_error(self) -> Iterator[None]:
-        # Beam's stream tries to finish once more when it is closed, or collected: nothing may come of that.
-        if self._has_failed:
-            raise StoreError("the upload has failed before", _RESUMES)
+    def status(self, path: str) -> StoredFile | None:
         try:
-            yield
-        except BaseException:
-            self._has_failed = True
-            if self._id is not None:
-                with suppress(Exception):
-                    self._client.abort_multipart_upload(**self._object, UploadId=self._id)
-            raise
+            with _asked("look at", path) as client:
+                found = client.head_object(**_place(path))
+        except FileNotFoundError:
+            return None
+        return StoredFile(path, found["ContentLength"], _version(found))
+
+    def list_folder(self, folder: str, *, deep: bool = False) -> list[StoredFile]:
+        return self._list(folder.rstrip("/") + "/", **({} if deep else {"Delimiter": "/"}))
+
+    def match(self, pattern: str) -> list[StoredFile]:
+        fits = re.compile(beam.translated(pattern))
+        return [file for file in self._list(re.split(r"[\[*?]", pattern)[0]) if fits.match(file.path)]
+
+    def delete(self, paths: list[str]) -> None:
+        bucket = _place(paths[0])["Bucket"]
+        keys = [{"Key": _place(path)["Key"]} for path in paths]
+        with _asked("delete", paths[0]) as client:
+            for first in range(0, len(keys), _DELETED_AT_ONCE):
+                deleted = {"Objects": keys[first : first + _DELETED_AT_ONCE], "Quiet": True}
+                for error in client.delete_objects(Bucket=bucket, Delete=deleted).get("Errors", []):
+                    raise UserError(f"can't delete {paths[0]}: {error['Code']}: {error.get('Message', '')}; {_RESUMES}")
+
+    def _list(self, prefix: str, **how: str) -> list[StoredFile]:
+        bucket, key = _place(prefix).values()
+        with _asked("list", prefix) as client:
+            pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key, **how)
+            found = [one for page in pages for one in page.get("Contents", [])]
+        return shown(StoredFile(f"s3://{bucket}/{one['Key']}", one["Size"], _version(one)) for one in found)
+
+
+def _place(url: str) -> dict[str, str]:
+    bucket, _, key = url.removeprefix("s3://").partition("/")
+    return {"Bucket": bucket, "Key": key}
+
+
+def _version(found: Any) -> str:
+    return str(int(found["LastModified"].timestamp()))
 
 
 @contextmanager
-def _explained(bucket: str) -> Iterator[None]:
-    """What the client raises becomes a StoreError; that there is no such object, what Beam expects then."""
-    from botocore import exceptions
-
+def _asked(doing: str, url: str) -> Iterator[Any]:
+    """boto3's client. What it raises in the block becomes the one line of a UserError, or a FileNotFoundError."""
     try:
-        yield
+        import boto3  # noqa: F401
+        from botocore import exceptions
+    except ImportError as error:
+        advice = "pip install 'hwdb-shards[s3]', or pip install boto3"
+        raise UserError(f"can't {doing} {url}: the package boto3 is missing; {advice}") from error
+    missing = (exceptions.NoCredentialsError, exceptions.PartialCredentialsError, exceptions.ProfileNotFound)
+    try:
+        yield _client()
+        return
+    except (UserError, FileNotFoundError):
+        raise
     except exceptions.ClientError as error:
-        raise _explain(error.response, bucket) from error
-    except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError, exceptions.ProfileNotFound) as error:
-        raise StoreError(f"expected credentials, found none that are whole ({error})", _CREDENTIALS) from error
+        reason, advice, cause = *_explain(error.response, url), error
+    except missing as error:
+        reason, advice, cause = f"expected credentials, found none that are whole ({error})", _CREDENTIALS, error
     except (exceptions.EndpointConnectionError, exceptions.ConnectTimeoutError) as error:
-        raise StoreError(
-            f"nothing answers ({error})", "check the network, and AWS_ENDPOINT_URL or --s3_endpoint_url"
-        ) from error
-    except (exceptions.BotoCoreError, ValueError) as error:
-        raise StoreError(f"{type(error).__name__}: {error}", f"if that was the network, {_RESUMES}") from error
+        advice = "check the network, and AWS_ENDPOINT_URL or --s3_endpoint_url"
+        reason, cause = f"nothing answers ({error})", error
+    except Exception as error:
+        reason, advice, cause = f"{type(error).__name__}: {error}", f"if that was the network, {_RESUMES}", error
+    raise UserError(f"can't {doing} {url}: {reason}; {advice}") from cause
 
 
-def _explain(response: Any, bucket: str) -> Exception:
+def _explain(response: Any, url: str) -> tuple[str, str]:
+    """(what went wrong, what to do). Raises FileNotFoundError if it is that there is no such object."""
     code = str(response.get("Error", {}).get("Code", ""))
     said = str(response.get("Error", {}).get("Message", "")) or code
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     if code == "NoSuchBucket":
-        return StoreError(f"there is no bucket {bucket}", "make it, or check its name")
+        return f"there is no bucket {_place(url)['Bucket']}", "make it, or check its name"
     if status == 404:
-        return messages.S3ClientError(said, 404)
+        raise FileNotFoundError(errno.ENOENT, "there is no such file", url)
     if code in _REFUSED or status in (401, 403):
-        return StoreError(f"the store refuses it ({code}: {said})", f"check the bucket's policy; {_CREDENTIALS}")
+        return f"the store refuses it ({code}: {said})", f"check the bucket's policy; {_CREDENTIALS}"
     if status in (301, 307) or code in ("AuthorizationHeaderMalformed", "IllegalLocationConstraintException"):
-        return StoreError(f"the bucket lies in another region ({code}: {said})", "set AWS_REGION, or --s3_region_name")
+        return f"the bucket lies in another region ({code}: {said})", "set AWS_REGION, or --s3_region_name"
     attempts = response.get("ResponseMetadata", {}).get("RetryAttempts", 0) + 1
-    return StoreError(f"the store answered {status} {code} to {attempts} attempts ({said})", _RESUMES)
+    return f"the store answered {status} {code} to {attempts} attempts ({said})", _RESUMES
 
 
 _connected: tuple[int, Any, Any] | None = None
@@ -229,9 +168,10 @@ _connected: tuple[int, Any, Any] | None = None
 _connecting = threading.Lock()
 
 
-def _connection(options: Any) -> Any:
-    """boto3's client, shared by the threads of a process; it can't be used on both sides of a fork."""
+def _client() -> Any:
+    """Shared by the threads of a process; it can't be used on both sides of a fork."""
     global _connected
+    options = beam.options()
     with _connecting:
         if _connected is None or _connected[0] != os.getpid() or _connected[1] is not options:
             _connected = (os.getpid(), options, _connect(options))
@@ -239,14 +179,14 @@ def _connection(options: Any) -> Any:
 
 
 def _connect(options: Any) -> Any:
+    import boto3
     from botocore.config import Config
 
-    given = options.view_as(S3Options) if isinstance(options, PipelineOptions) else None
-    arguments = {name: getattr(given, f"s3_{option}", None) for option, name in _OPTIONS.items()}
-    if getattr(given, "s3_disable_ssl", False):
+    given = beam.s3_options(options)
+    arguments = {name: getattr(given, f"s3_{option}") for option, name in _OPTIONS.items()}
+    if given.s3_disable_ssl:
         arguments["use_ssl"] = False
     is_set = {"AWS_MAX_ATTEMPTS", "AWS_RETRY_MODE"} & os.environ.keys()
     retries = {} if is_set else {"retries": {"mode": "standard", "total_max_attempts": ATTEMPTS}}
     config = Config(connect_timeout=CONNECT_SECONDS, read_timeout=READ_SECONDS, max_pool_connections=POOL, **retries)
-    with _explained(""):
-        return boto3_client.boto3.session.Session().client("s3", config=config, **arguments)
+    return boto3.session.Session().client("s3", config=config, **arguments)

@@ -168,7 +168,7 @@ def test_requests_are_few_and_members_are_read_once(server: s3_server.Server, co
     reads = Counter(request.key for request in of_chunks if request.kind == "GET" and request.status == 206)
     per_chunk = (len(of_chunks) - shards * chunks) / chunks
     per_shard = len([r for r in server.log if "/train-0" in r.key or "/shard-" in r.key or r.kind == "DELETE"]) / shards
-    # Six each; a seventh where it takes long: every ten seconds the receipts that are new are read for the progress.
+    # The seventh of each is its receipt, read for the progress.
     assert per_chunk <= 7, kinds
     assert per_shard <= 7, kinds
     assert sum(kinds.values()) - kinds["LIST"] <= 7 * chunks + (7 + chunks) * shards + 15, kinds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -220,7 +221,7 @@ def test_a_broken_upload_of_any_store_is_ended_not_kept(monkeypatch: pytest.Monk
 
 def test_without_boto3_the_extra_is_named(server: s3_server.Server, monkeypatch: pytest.MonkeyPatch) -> None:
     storage.exists(url("x"))
-    monkeypatch.setattr(s3.boto3_client, "boto3", None)
+    monkeypatch.setitem(sys.modules, "boto3", None)
     with pytest.raises(UserError, match=r"boto3 is missing; pip install"):
         storage.exists(url("x"))
     assert server.log
