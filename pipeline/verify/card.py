@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pipeline import storage
 from pipeline.shards import publish
 from pipeline.shards.config import LIBRARIES
+from pipeline.shards.reading import read_file
 from pipeline.verify.findings import RESTORE, Finding, Findings
-from pipeline.verify.reading import read_file
 from pipeline.verify.shard import ShardReport
 from schemas.classes import ClassList, ClassListError, parse_classes
 from schemas.dataset import CARD, CLASSES, SIDE_FILES, STAGING_FOLDER, TFDS_LABELS, Card, Counts, index_name

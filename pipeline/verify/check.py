@@ -11,10 +11,10 @@ from multiprocessing import get_context
 from typing import Any, TypeVar
 
 from pipeline import storage
+from pipeline.shards.reading import read_card, read_rows
 from pipeline.verify import card as card_checks
 from pipeline.verify.findings import Finding, Findings
 from pipeline.verify.ledger import Tally, gaps
-from pipeline.verify.reading import read_card, read_rows
 from pipeline.verify.rows import ShardJob
 from pipeline.verify.shard import ShardReport, check_shard
 from schemas.classes import ClassList

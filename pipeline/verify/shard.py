@@ -13,11 +13,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.shards.frames import FRAME_FOOTER_BYTES, FRAME_HEADER_BYTES, frame_footer, frame_header
+from pipeline.shards.reading import read_file
 from pipeline.verify.crc import find_changed_byte
 from pipeline.verify.example import example_fault
 from pipeline.verify.findings import RESTORE, Finding, Findings
 from pipeline.verify.ledger import Tally, tally_rows
-from pipeline.verify.reading import read_file
 from pipeline.verify.rows import ShardJob, check_rows
 from schemas.dataset import ShardFile
 from schemas.errors import UserError

@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 
 from pipeline import storage
 from pipeline.shards.config import library_versions
+from pipeline.shards.reading import preprocess_config, read_rows
 from pipeline.source.archives import Input, Member, list_members
 from pipeline.verify.check import Advance, Report, pool, run
 from pipeline.verify.findings import Finding
-from pipeline.verify.reading import preprocess_config, read_rows
 from pipeline.verify.record import Recipe, SourceJob, check_records
 from schemas.classes import ClassList
 from schemas.dataset import Card, MemberInput

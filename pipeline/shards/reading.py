@@ -1,4 +1,4 @@
-"""A data set's card and manifest, here or behind a URL: what readers of less than all of it import."""
+"""A finished data set read back, here or behind a URL: its card and its manifest, without what builds shards."""
 
 from __future__ import annotations
 
