@@ -12,13 +12,14 @@ from collections import defaultdict
 from dataclasses import replace
 from functools import partial
 
-from pipeline.convert.lean_imports import lean_imports
+from pipeline.shards import packing
 from pipeline.shards.chunk import convert_chunk
 from pipeline.shards.config import ConvertConfig
 from pipeline.shards.shard import write_shard
 from pipeline.shards.staging import StagedBatch, clear
 from pipeline.source.archives import Input, list_members
 from pipeline.source.chunks import plan_chunks
+from pipeline.steps import kernels
 
 
 def main() -> None:
@@ -33,12 +34,8 @@ def main() -> None:
     chunks = [chunk for member in members for chunk in plan_chunks(member, staging)]
     by_shard: dict[int, list[StagedBatch]] = defaultdict(list)
     records = 0
-    with lean_imports():
-        from pipeline.shards import framing
-        from pipeline.steps import compiled as kernels
-
-        kernels.load()  # before the processes are forked, as in the pipeline
-        framing.load()
+    assert not kernels.KERNELS.failure()  # loaded before the processes are forked, as in the pipeline
+    assert not packing.KERNELS.failure()
     with multiprocessing.Pool() as pool:
         convert = partial(convert_chunk, config=config, staging_folder=staging)
         for receipt in pool.imap_unordered(convert, chunks):

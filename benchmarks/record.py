@@ -31,7 +31,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import cv2
 import google_crc32c
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 import tensorflow as tf
 import xxhash
@@ -39,14 +38,14 @@ from process_tree import measure
 
 from pipeline.shards.chunk import convert_records
 from pipeline.shards.config import ConvertConfig
-from pipeline.shards.frames import encode_png
-from pipeline.shards.framing import Frames, pack, unpack
-from pipeline.shards.tfrecord import StagedFrames
+from pipeline.shards.frames import encode_example, encode_png, frame_example
+from pipeline.shards.packing import pack, unpack
+from pipeline.shards.tfrecord import framed
 from pipeline.source import gnt
 from pipeline.source.archives import Member
 from pipeline.source.chunks import Chunk
-from pipeline.steps.compiled import count_ink, preprocess_records
 from pipeline.steps.plain import Unusable, pin_opencv, preprocess
+from pipeline.steps.records import count_ink, preprocess_records
 from pipeline.steps.settings import PreprocessConfig
 from schemas.manifest import KEPT
 
@@ -111,7 +110,7 @@ def _ours(data: bytes, config: ConvertConfig) -> Iterator[object]:
     member = Member("train", "member.gnt", "1001-c.gnt", len(data), "")
     for table in convert_records(data, Chunk(member, 0, len(data), 0), config):
         kept = table.filter(pc.equal(table["status"], KEPT))
-        yield from StagedFrames(kept, table.to_batches(), np.arange(len(table)), config).pieces()
+        yield from framed(kept, table.to_batches(), np.arange(len(table)), config)
 
 
 def _exhaust(call: Callable[[], Iterator[object]]) -> None:
@@ -174,10 +173,8 @@ def _parts(data: bytes, settings: PreprocessConfig, rounds: int) -> dict[str, fl
     blocks = [slice(begin, begin + _BLOCK_RECORDS) for begin in range(0, len(records), _BLOCK_RECORDS)]
     which = np.arange(_BLOCK_RECORDS)
     packed = [pack(images[block], which[: len(images[block])])[0].tobytes() for block in blocks]
-    numbers = np.arange(len(images))
-    names = pa.array([f"train/1001-c.gnt/{number}" for number in numbers])
-    frames = Frames(np.full_like(numbers, images[0].size), np.full_like(numbers, 1234), names)
-    starts = numbers * images[0].size
+    names = [f"train/1001-c.gnt/{number}".encode() for number in range(len(images))]
+    flat = images.reshape(len(images), -1)
     loops: dict[str, Callable[[], object]] = {
         "walk": lambda: gnt.walk(data),
         "digest": lambda: [xxhash.xxh3_64_intdigest(bitmap) for bitmap in bitmaps],
@@ -192,8 +189,8 @@ def _parts(data: bytes, settings: PreprocessConfig, rounds: int) -> dict[str, fl
             unpack(part, len(images[block]), images[0].size) for part, block in zip(packed, blocks, strict=True)
         ],
         "frame and CRC": lambda: [
-            frames.lay_out(block.start, min(block.stop, len(images)), images.reshape(-1), starts[block])
-            for block in blocks
+            frame_example(encode_example(memoryview(image), 1234, name))
+            for image, name in zip(flat, names, strict=True)
         ],
     }
     return {name: 1e6 * _in_turn([loop], rounds)[0] / len(bitmaps) for name, loop in loops.items()}

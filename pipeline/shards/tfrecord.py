@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,29 +35,35 @@ class TFRecordFile:
 def write_tfrecord(
     path: str, samples: pa.Table, batches: Sequence[pa.RecordBatch], order: np.ndarray, config: ConvertConfig
 ) -> TFRecordFile:
-    """Writes the Examples of `samples`, the kept records of staged batches, with their label and sample_id.
+    """Writes the frames of `samples`; see framed."""
+    digest, sizes, crcs = hashlib.sha256(), [], []
+    with explained(f"write {path}"), storage.atomic_large_write(path) as stream:
+        for frames in framed(samples, batches, order, config):
+            sizes += [len(frame) for frame, _ in frames]
+            crcs += [crc for _, crc in frames]
+            piece = b"".join([frame for frame, _ in frames])
+            stream.write(piece)
+            digest.update(piece)
+    return TFRecordFile(sum(sizes), digest.hexdigest(), np.array(sizes, np.int64), np.array(crcs, np.uint32))
 
-    `order` is int64: the rows of all batches, end to end, in the order of the shard.
+
+def framed(
+    samples: pa.Table, batches: Sequence[pa.RecordBatch], order: np.ndarray, config: ConvertConfig
+) -> Iterator[list[tuple[bytes, int]]]:
+    """Some frames at a time, each with its Example's CRC-32C (not masked).
+
+    `samples` are the kept records of staged batches, with their label and sample_id; `order` is int64: the rows of all
+    batches, end to end, in the order of the shard.
     """
     images = _Images(batches, order)
     assert len(images) == len(samples), "kept records and staged images aren't as many"
     raw_bytes = config.preprocess.image_size**2 if config.image_encoding == "raw" else None
     label, sample_id = samples["label"].to_pylist(), samples["sample_id"].cast(pa.binary()).to_pylist()
-    digest, sizes, crcs = hashlib.sha256(), [], []
     step = max(1, _PIECE_BYTES // config.preprocess.image_size**2)
-    with explained(f"write {path}"), storage.atomic_large_write(path) as stream:
-        for begin in range(0, len(images), step):
-            part = slice(begin, begin + step)
-            frames = []
-            for image, *named in zip(images.of(part, raw_bytes), label[part], sample_id[part], strict=True):
-                frame, crc = frame_example(encode_example(image, *named))
-                frames.append(frame)
-                sizes.append(len(frame))
-                crcs.append(crc)
-            piece = b"".join(frames)
-            stream.write(piece)
-            digest.update(piece)
-    return TFRecordFile(sum(sizes), digest.hexdigest(), np.array(sizes, np.int64), np.array(crcs, np.uint32))
+    for begin in range(0, len(images), step):
+        part = slice(begin, begin + step)
+        named = zip(images.of(part, raw_bytes), label[part], sample_id[part], strict=True)
+        yield [frame_example(encode_example(*one)) for one in named]
 
 
 class _Images:
