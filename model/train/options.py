@@ -17,7 +17,7 @@ _COUNT = (lambda value: value >= 1, "1 or more")
 _NATURAL = (lambda value: value >= 0, "0 or more")
 _SHARE = (lambda value: 0 <= value < 1, "0 or more, less than 1")
 _POSITIVE = (lambda value: 0 < value < float("inf"), "more than 0")
-_SEED = (lambda value: 0 <= value < 1 << 31, f"0 or more, less than {1 << 31}")
+_SEED = (lambda value: 0 <= value < 1 << 31, f"less than {1 << 31}, 0 or more")
 
 
 def _flag(default: Any, meaning: str, allowed: Any = None, *, shown: object = None, **options: Any) -> Any:
