@@ -52,7 +52,8 @@ def _quiet() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+        # Left open: some of Beam's threads print when all is over.
+        with contextlib.redirect_stderr(open(os.devnull, "w")):
             yield
     finally:
         logging.disable(before)

@@ -60,7 +60,7 @@ class Meter:
 
     def read(self) -> Reading:
         for file in storage.list_folder(self.folder):
-            if file.path in self.seen or not file.path.endswith(".json"):
+            if file.path in self.seen or not staging.is_receipt(file.path):
                 continue
             self.seen.add(file.path)
             receipt = staging.read_receipt(file.path.removesuffix(".json")) or {}

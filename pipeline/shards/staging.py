@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from pipeline import storage
 from schemas.errors import UserError, explained
+from schemas.machine import without_temporary_mark
 from schemas.manifest import SOURCE_FIELDS
 
 KEY = "key"
@@ -92,6 +93,11 @@ def chunk_path(folder: str, digest: str) -> str:
 
 def receipt_path(path: str) -> str:
     return f"{path}.json"
+
+
+def is_receipt(path: str) -> bool:
+    """Whether a file in the folder is one, and whole: while it is written it has another name."""
+    return path.endswith(".json") and without_temporary_mark(path) == path
 
 
 def read_receipt(path: str) -> dict[str, Any] | None:
