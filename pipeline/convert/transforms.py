@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, replace
 from typing import Any
 
@@ -57,8 +57,10 @@ class ReadSamples(beam.PTransform):
         inputs: Iterable[str],
         preprocess: PreprocessConfig | None = None,
         classes: ClassList | None = None,
+        beam: Sequence[str] = (),
     ) -> None:
         super().__init__()
+        storage.take_flags(beam)
         self.members = list_members([parse_input(argument) for argument in inputs], 0.0)
         splits = {member.split: 1 for member in self.members}
         self.config = ConvertConfig(classes or default_classes(), preprocess or PreprocessConfig(), num_shards=splits)
@@ -72,10 +74,22 @@ class ReadSamples(beam.PTransform):
         )
 
 
-class ReadMember(beam.DoFn):
+class _FileFn(beam.DoFn):
+    """Reads or writes files: a worker reaches their store as the process does that wired it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flags = storage.used_flags()
+
+    def setup(self) -> None:
+        storage.use_flags(self.flags)
+
+
+class ReadMember(_FileFn):
     """Member -> the samples of its kept records."""
 
     def __init__(self, config: ConvertConfig) -> None:
+        super().__init__()
         self.config = config
 
     def process(self, member: Member) -> Iterator[dict[str, Any]]:
@@ -105,20 +119,22 @@ def convert(root: beam.Pipeline, job: Conversion) -> beam.PCollection:
     return root | "Once" >> beam.Impulse() | "Publish" >> beam.ParDo(Publish(job), pvalue.AsIter(receipts))
 
 
-class PlanChunks(beam.DoFn):
+class PlanChunks(_FileFn):
     """Member -> its Chunks."""
 
     def __init__(self, staging: str) -> None:
+        super().__init__()
         self.staging = staging
 
     def process(self, member: Member) -> Iterator[Chunk]:
         yield from plan_chunks(member, self.staging)
 
 
-class ConvertChunk(beam.DoFn):
+class ConvertChunk(_FileFn):
     """Chunk -> ((split, shard), StagedBatch as a tuple), and its ChunkReceipt."""
 
     def __init__(self, config: ConvertConfig, staging: str) -> None:
+        super().__init__()
         self.config = config
         self.staging = staging
 
@@ -130,10 +146,11 @@ class ConvertChunk(beam.DoFn):
             yield key, astuple(batch)  # for which Beam has a quicker coder than pickling
 
 
-class WriteShard(beam.DoFn):
+class WriteShard(_FileFn):
     """((split, shard), [StagedBatch as a tuple]) -> ShardReceipt."""
 
     def __init__(self, config: ConvertConfig, output: str, staging: str) -> None:
+        super().__init__()
         self.config = config
         self.output = output
         self.staging = staging
@@ -144,10 +161,11 @@ class WriteShard(beam.DoFn):
         yield write_shard(split, shard, staged, self.config, self.output, self.staging)
 
 
-class Publish(beam.DoFn):
+class Publish(_FileFn):
     """Every receipt, at its side -> the card's path, once everything is accounted for and it is written."""
 
     def __init__(self, job: Conversion) -> None:
+        super().__init__()
         self.job = job
 
     def process(self, _once: bytes, receipts: Iterable[ChunkReceipt | ShardReceipt]) -> Iterator[str]:
