@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import astuple, replace
+from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
 import apache_beam as beam
@@ -74,23 +74,21 @@ class ReadSamples(beam.PTransform):
         )
 
 
+@dataclass(eq=False)
 class _FileFn(beam.DoFn):
     """Reads or writes files: a worker reaches their store as the process does that wired it."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.flags = storage.used_flags()
+    flags: storage.StoreFlags = field(default_factory=storage.used_flags, kw_only=True)
 
     def setup(self) -> None:
         storage.use_flags(self.flags)
 
 
+@dataclass(eq=False)
 class ReadMember(_FileFn):
     """Member -> the samples of its kept records."""
 
-    def __init__(self, config: ConvertConfig) -> None:
-        super().__init__()
-        self.config = config
+    config: ConvertConfig
 
     def process(self, member: Member) -> Iterator[dict[str, Any]]:
         with tempfile.TemporaryDirectory() as unpacked:
@@ -119,24 +117,22 @@ def convert(root: beam.Pipeline, job: Conversion) -> beam.PCollection:
     return root | "Once" >> beam.Impulse() | "Publish" >> beam.ParDo(Publish(job), pvalue.AsIter(receipts))
 
 
+@dataclass(eq=False)
 class PlanChunks(_FileFn):
     """Member -> its Chunks."""
 
-    def __init__(self, staging: str) -> None:
-        super().__init__()
-        self.staging = staging
+    staging: str
 
     def process(self, member: Member) -> Iterator[Chunk]:
         yield from plan_chunks(member, self.staging)
 
 
+@dataclass(eq=False)
 class ConvertChunk(_FileFn):
     """Chunk -> ((split, shard), StagedBatch as a tuple), and its ChunkReceipt."""
 
-    def __init__(self, config: ConvertConfig, staging: str) -> None:
-        super().__init__()
-        self.config = config
-        self.staging = staging
+    config: ConvertConfig
+    staging: str
 
     def process(self, chunk: Chunk) -> Iterator[tuple[ShardKey, BatchTuple] | pvalue.TaggedOutput]:
         receipt = convert_chunk(chunk, self.config, self.staging)
@@ -146,14 +142,13 @@ class ConvertChunk(_FileFn):
             yield key, astuple(batch)  # for which Beam has a quicker coder than pickling
 
 
+@dataclass(eq=False)
 class WriteShard(_FileFn):
     """((split, shard), [StagedBatch as a tuple]) -> ShardReceipt."""
 
-    def __init__(self, config: ConvertConfig, output: str, staging: str) -> None:
-        super().__init__()
-        self.config = config
-        self.output = output
-        self.staging = staging
+    config: ConvertConfig
+    output: str
+    staging: str
 
     def process(self, keyed: tuple[ShardKey, Iterable[BatchTuple]]) -> Iterator[ShardReceipt]:
         (split, shard), batches = keyed
@@ -161,12 +156,11 @@ class WriteShard(_FileFn):
         yield write_shard(split, shard, staged, self.config, self.output, self.staging)
 
 
+@dataclass(eq=False)
 class Publish(_FileFn):
     """Every receipt, at its side -> the card's path, once everything is accounted for and it is written."""
 
-    def __init__(self, job: Conversion) -> None:
-        super().__init__()
-        self.job = job
+    job: Conversion
 
     def process(self, _once: bytes, receipts: Iterable[ChunkReceipt | ShardReceipt]) -> Iterator[str]:
         job = self.job

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, BinaryIO
 
 from pipeline.storage.arrow import ArrowFiles
+from pipeline.storage.flags import StoreFlags as StoreFlags
 from pipeline.storage.flags import take_flags as take_flags
 from pipeline.storage.flags import use_flags as use_flags
 from pipeline.storage.flags import used_flags as used_flags
