@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -19,7 +20,6 @@ from apache_beam.runners import create_runner
 from apache_beam.runners.runner import PipelineRunner
 
 from pipeline.errors import EngineError
-from pipeline.storage.beam import parsed_flags
 from schemas.errors import UserError
 
 _CONNECT_SECONDS = 10.0
@@ -70,6 +70,18 @@ def make_engine(name: str, flags: Sequence[str]) -> tuple[PipelineRunner, Pipeli
         _refuse_unreachable("environment_config", given["environment_config"])
     _remember_job_server(runner)
     return runner, options
+
+
+def parsed_flags(options: PipelineOptions) -> tuple[dict[str, Any], list[str]]:
+    """Every flag that Beam knows, with its value, and the names of those it doesn't. Raises UserError."""
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            known: dict[str, Any] = options.get_all_options()
+            everything = options.get_all_options(retain_unknown_options=True)
+    except SystemExit as error:
+        raise UserError(complaint.getvalue().strip().rpartition("error: ")[2]) from error
+    return known, sorted(everything.keys() - known.keys())
 
 
 def stop_engines() -> None:

@@ -36,7 +36,7 @@ class Conversion:
 
 def plan_conversion(settings: Settings) -> Conversion:
     """The job that the settings describe. Raises UserError for whatever would make it fail later."""
-    storage.use_flags(settings.beam)
+    storage.take_flags(settings.beam)
     check_output(settings.output)
     inputs = [parse_input(argument) for argument in settings.inputs]
     try:

@@ -11,10 +11,9 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineRunner
 
 from pipeline.convert.direct import ForkServer, LocalPlan, is_direct
-from pipeline.convert.engines import make_engine
+from pipeline.convert.engines import make_engine, parsed_flags
 from pipeline.convert.options import Settings
 from pipeline.steps.settings import STEPS
-from pipeline.storage.beam import parsed_flags
 from schemas.errors import UserError
 
 _OUR_FLAGS = ("input", *(flag.name for flag in fields(Settings)), *STEPS)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
-from dataclasses import astuple, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
 import apache_beam as beam
@@ -57,8 +57,10 @@ class ReadSamples(beam.PTransform):
         inputs: Iterable[str],
         preprocess: PreprocessConfig | None = None,
         classes: ClassList | None = None,
+        beam: Sequence[str] = (),
     ) -> None:
         super().__init__()
+        storage.take_flags(beam)
         self.members = list_members([parse_input(argument) for argument in inputs], 0.0)
         splits = {member.split: 1 for member in self.members}
         self.config = ConvertConfig(classes or default_classes(), preprocess or PreprocessConfig(), num_shards=splits)
@@ -72,11 +74,21 @@ class ReadSamples(beam.PTransform):
         )
 
 
-class ReadMember(beam.DoFn):
+@dataclass(eq=False)
+class _FileFn(beam.DoFn):
+    """Reads or writes files: a worker reaches their store as the process does that wired it."""
+
+    flags: storage.StoreFlags = field(default_factory=storage.used_flags, kw_only=True)
+
+    def setup(self) -> None:
+        storage.use_flags(self.flags)
+
+
+@dataclass(eq=False)
+class ReadMember(_FileFn):
     """Member -> the samples of its kept records."""
 
-    def __init__(self, config: ConvertConfig) -> None:
-        self.config = config
+    config: ConvertConfig
 
     def process(self, member: Member) -> Iterator[dict[str, Any]]:
         with tempfile.TemporaryDirectory() as unpacked:
@@ -105,22 +117,22 @@ def convert(root: beam.Pipeline, job: Conversion) -> beam.PCollection:
     return root | "Once" >> beam.Impulse() | "Publish" >> beam.ParDo(Publish(job), pvalue.AsIter(receipts))
 
 
-class PlanChunks(beam.DoFn):
+@dataclass(eq=False)
+class PlanChunks(_FileFn):
     """Member -> its Chunks."""
 
-    def __init__(self, staging: str) -> None:
-        self.staging = staging
+    staging: str
 
     def process(self, member: Member) -> Iterator[Chunk]:
         yield from plan_chunks(member, self.staging)
 
 
-class ConvertChunk(beam.DoFn):
+@dataclass(eq=False)
+class ConvertChunk(_FileFn):
     """Chunk -> ((split, shard), StagedBatch as a tuple), and its ChunkReceipt."""
 
-    def __init__(self, config: ConvertConfig, staging: str) -> None:
-        self.config = config
-        self.staging = staging
+    config: ConvertConfig
+    staging: str
 
     def process(self, chunk: Chunk) -> Iterator[tuple[ShardKey, BatchTuple] | pvalue.TaggedOutput]:
         receipt = convert_chunk(chunk, self.config, self.staging)
@@ -130,13 +142,13 @@ class ConvertChunk(beam.DoFn):
             yield key, astuple(batch)  # for which Beam has a quicker coder than pickling
 
 
-class WriteShard(beam.DoFn):
+@dataclass(eq=False)
+class WriteShard(_FileFn):
     """((split, shard), [StagedBatch as a tuple]) -> ShardReceipt."""
 
-    def __init__(self, config: ConvertConfig, output: str, staging: str) -> None:
-        self.config = config
-        self.output = output
-        self.staging = staging
+    config: ConvertConfig
+    output: str
+    staging: str
 
     def process(self, keyed: tuple[ShardKey, Iterable[BatchTuple]]) -> Iterator[ShardReceipt]:
         (split, shard), batches = keyed
@@ -144,11 +156,11 @@ class WriteShard(beam.DoFn):
         yield write_shard(split, shard, staged, self.config, self.output, self.staging)
 
 
-class Publish(beam.DoFn):
+@dataclass(eq=False)
+class Publish(_FileFn):
     """Every receipt, at its side -> the card's path, once everything is accounted for and it is written."""
 
-    def __init__(self, job: Conversion) -> None:
-        self.job = job
+    job: Conversion
 
     def process(self, _once: bytes, receipts: Iterable[ChunkReceipt | ShardReceipt]) -> Iterator[str]:
         job = self.job

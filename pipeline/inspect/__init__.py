@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TextIO
 
+from pipeline import storage
 from schemas.command import EXIT_DIFFERENT, Parser, at_least, run_command
 from schemas.errors import UserError
 
@@ -41,7 +42,7 @@ def _inspect(argv: Sequence[str], out: TextIO) -> int:
         "Shows what a data set holds: a summary, by default.",
         usage=_USAGE,
         epilog="'DIR show --help' and 'diff --help' say more of those two. "
-        "Every other flag goes to Beam's file systems, for instance --s3_endpoint_url=URL.",
+        "--s3_endpoint_url=URL and its kin lead to a store that isn't Amazon's: docs/object-storage.md.",
     )
     add = parser.add_argument
     add("folder", metavar="DIR", help="the folder of a data set, or its URL")
@@ -146,12 +147,7 @@ def _diff(argv: Sequence[str], out: TextIO) -> int:
 
 
 def _parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
-    arguments, beam = parser.parse_known_args(argv)
-    if beam:
-        from pipeline import storage
-
-        storage.use_known_flags(beam)
-    return arguments
+    return parser.parse_args(storage.take_flags(argv))
 
 
 def _add_against(parser: argparse.ArgumentParser) -> None:

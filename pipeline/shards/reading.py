@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -25,7 +27,7 @@ def read_card(folder: str) -> tuple[Card, bytes]:
     """
     content = read_file(folder, CARD)
     if content is None:
-        if not storage.of(folder).is_remote and not storage.exists(folder):
+        if not storage.of(folder).is_remote and not os.path.exists(folder):
             raise UserError(f"{folder}: expected the folder of a data set, found none; check the path")
         raise UserError(
             f"{folder}: expected {CARD}, found none; the conversion isn't finished, run its command again, or this is "

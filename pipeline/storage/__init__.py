@@ -1,31 +1,29 @@
-"""Files, wherever they are: local paths by the standard library, s3:// by boto3, other URLs by Beam's FileSystems.
-
-Beam's local file system lists a whole folder to delete one file and knows no fsync, so local paths don't go through it;
-and a command that only touches local files needn't import Beam.
-"""
+"""Files, wherever they are: local paths by the standard library, s3:// by boto3, other URLs by pyarrow.fs."""
 
 from __future__ import annotations
 
 import posixpath
 from contextlib import AbstractContextManager
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-import pyarrow as pa
-
-from pipeline.storage.beam import BeamFiles
-from pipeline.storage.beam import use_flags as use_flags
-from pipeline.storage.beam import use_known_flags as use_known_flags
-from pipeline.storage.beam import used_flags as used_flags
+from pipeline.storage.arrow import ArrowFiles
+from pipeline.storage.flags import StoreFlags as StoreFlags
+from pipeline.storage.flags import take_flags as take_flags
+from pipeline.storage.flags import use_flags as use_flags
+from pipeline.storage.flags import used_flags as used_flags
 from pipeline.storage.local import LocalFiles
 from pipeline.storage.local import StoredFile as StoredFile
 from pipeline.storage.s3 import S3Files
 from pipeline.storage.uncached import UncachedStream
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 BUFFER_BYTES = 16 << 20  # 16 MiB
-_LOCAL, _S3, _OTHER = LocalFiles(), S3Files(), BeamFiles()
+_LOCAL, _S3, _OTHER = LocalFiles(), S3Files(), ArrowFiles()
 
 
-def of(path: str) -> LocalFiles | S3Files | BeamFiles:
+def of(path: str) -> LocalFiles | S3Files | ArrowFiles:
     """What has the file: nobody else asks where a path leads."""
     scheme, is_url, _ = path.partition("://")
     return _LOCAL if not is_url else _S3 if scheme == "s3" else _OTHER
@@ -52,7 +50,7 @@ def read_range(path: str, begin: int, size: int | None) -> bytes:
     return of(path).read_range(path, begin, size)
 
 
-def read_buffer(path: str, begin: int, size: int) -> pa.Buffer:
+def read_buffer(path: str, begin: int, size: int) -> pa.Buffer | bytes:
     """The same; of a local file mapped, so that what is read isn't held in memory twice."""
     return of(path).read_buffer(path, begin, size)
 
@@ -89,8 +87,7 @@ def write_bytes(path: str, content: bytes, *, durable: bool = False) -> None:
 
 
 def exists(path: str) -> bool:
-    """Whether a file is there, or a local folder: a store has no folders."""
-    return of(path).exists(path)
+    return status(path) is not None
 
 
 def status(path: str) -> StoredFile | None:
@@ -123,8 +120,3 @@ def delete(paths: list[str]) -> None:
     """Delete files, all of one store; one that is gone already is no error."""
     if paths:
         of(paths[0]).delete(paths)
-
-
-def delete_empty_folder(folder: str) -> None:
-    """Deletes a local folder that nothing is left in; an object store has no folders."""
-    of(folder).delete_empty_folder(folder)

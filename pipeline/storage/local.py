@@ -8,13 +8,15 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, NoReturn
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
-import pyarrow as pa
 import xxhash
 
 from pipeline.storage.uncached import UncachedStream, uncached_write
 from schemas.machine import replaced
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _SPECIAL_KINDS = {
     stat.S_IFIFO: "a FIFO",
@@ -50,6 +52,8 @@ class LocalFiles:
             return stream.read(size)
 
     def read_buffer(self, path: str, begin: int, size: int) -> pa.Buffer:
+        import pyarrow as pa
+
         with pa.memory_map(path) as file:
             file.seek(begin)
             return file.read_buffer(size)
@@ -66,9 +70,6 @@ class LocalFiles:
     def atomic_large_write(self, path: str) -> Iterator[UncachedStream]:
         with replaced(path) as temporary, uncached_write(str(temporary)) as stream:
             yield stream
-
-    def exists(self, path: str) -> bool:
-        return os.path.exists(path)
 
     def status(self, path: str) -> StoredFile | None:
         return _stored(path) if os.path.isfile(path) else None
@@ -100,10 +101,6 @@ class LocalFiles:
         for path in paths:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
-
-    def delete_empty_folder(self, folder: str) -> None:
-        with contextlib.suppress(OSError):
-            os.rmdir(folder)
 
 
 def _tree(folder: str) -> list[str]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
+from datetime import datetime
+from fnmatch import fnmatchcase
 from typing import IO, Any, BinaryIO, cast
 
-import pyarrow as pa
-
 from pipeline.storage.local import StoredFile
+from schemas.errors import UserError
 
 PIECE_BYTES = 32 << 20  # 32 MiB: what is handed to a store at once; a staged chunk is most often one piece
 
@@ -31,16 +33,30 @@ class RemoteFiles:
     def status(self, path: str) -> StoredFile | None:
         raise NotImplementedError
 
-    def list_folder(self, folder: str, *, deep: bool = False) -> list[StoredFile]:
-        """The files in a folder, with `deep` below it too; its name may hold what a pattern is made of."""
-        raise NotImplementedError
-
-    def match(self, pattern: str) -> list[StoredFile]:
-        """The files that fit; `*` stays in a folder, `**` doesn't."""
+    def list_prefix(self, prefix: str, *, deep: bool) -> list[StoredFile]:
+        """The files whose URLs begin so, unless `deep` those of one folder."""
         raise NotImplementedError
 
     def delete(self, paths: list[str]) -> None:
         raise NotImplementedError
+
+    def connect(self, url: str) -> Any:
+        """What is asked for the file; never one that was made before a fork."""
+        raise NotImplementedError
+
+    def explain(self, error: Exception, url: str) -> str:
+        """What went wrong; what to do. Raises FileNotFoundError if it is that there is no such file."""
+        raise NotImplementedError
+
+    @contextlib.contextmanager
+    def asked(self, doing: str, url: str) -> Iterator[Any]:
+        """What `connect` gives. What goes wrong in the block becomes the one line of a UserError."""
+        try:
+            yield self.connect(url)
+        except (UserError, FileNotFoundError):
+            raise
+        except Exception as error:
+            raise UserError(f"can't {doing} {url}: {self.explain(error, url)}") from error
 
     def open_read(self, path: str, begin: int, end: int | None, buffer_bytes: int) -> BinaryIO:
         if end is None:
@@ -52,8 +68,8 @@ class RemoteFiles:
         stream.seek(begin)
         return cast(BinaryIO, stream)
 
-    def read_buffer(self, path: str, begin: int, size: int) -> pa.Buffer:
-        return pa.py_buffer(self.read_range(path, begin, size))
+    def read_buffer(self, path: str, begin: int, size: int) -> bytes:
+        return self.read_range(path, begin, size)
 
     @contextlib.contextmanager
     def atomic_write(self, path: str, *, durable: bool = False) -> Iterator[BinaryIO]:  # noqa: ARG002
@@ -65,23 +81,22 @@ class RemoteFiles:
 
     atomic_large_write = atomic_write
 
-    def exists(self, path: str) -> bool:
-        return self.status(path) is not None
-
     def fingerprint(self, path: str) -> str | None:
         """Its size: an object is there whole or not at all."""
         found = self.status(path)
         return str(found.size_bytes) if found else None
 
+    def list_folder(self, folder: str) -> list[StoredFile]:
+        return self.list_prefix(folder.rstrip("/") + "/", deep=False)
+
     def find(self, pattern: str) -> list[StoredFile]:
-        if any(c in pattern for c in "*?["):
-            return self.match(pattern)
+        begin = re.split(r"[\[*?]", pattern)[0]
+        if begin != pattern:
+            found = self.list_prefix(begin, deep="/" in pattern[len(begin) :] or "**" in pattern)
+            return [file for file in found if _fits(pattern.split("/"), file.path.split("/"))]
         is_bucket = "/" not in pattern.partition("://")[2].rstrip("/")
         itself = None if is_bucket else self.status(pattern)
-        return [itself] if itself else self.list_folder(pattern, deep=True)
-
-    def delete_empty_folder(self, folder: str) -> None:
-        pass
+        return [itself] if itself else self.list_prefix(pattern.rstrip("/") + "/", deep=True)
 
 
 class _Ranges(io.RawIOBase):
@@ -97,13 +112,8 @@ class _Ranges(io.RawIOBase):
     def seekable(self) -> bool:
         return True
 
-    def tell(self) -> int:
-        return self._at
-
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._end}[whence]
-        if base + offset < 0:
-            raise OSError("negative seek position")
         self._at = base + offset
         return self._at
 
@@ -115,6 +125,20 @@ class _Ranges(io.RawIOBase):
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)
+
+
+def _fits(pattern: list[str], names: list[str]) -> bool:
+    """As glob does it, folder by folder: `**` stands for any number of them."""
+    if not pattern or not names:
+        return pattern in ([], ["**"]) and not names
+    if pattern[0] == "**":
+        return _fits(pattern[1:], names) or _fits(pattern, names[1:])
+    return fnmatchcase(names[0], pattern[0]) and _fits(pattern[1:], names[1:])
+
+
+def stored(url: str, size_bytes: int, modified: datetime) -> StoredFile:
+    # Seconds: some stores say more in a listing than of one object.
+    return StoredFile(url, size_bytes, str(int(modified.timestamp())))
 
 
 def shown(files: Iterable[StoredFile]) -> list[StoredFile]:

@@ -8,17 +8,17 @@ retries on top of the client's wait for ten minutes. Nor by pyarrow.fs, which as
 from __future__ import annotations
 
 import errno
+import functools
 import os
-import re
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import asdict
 from typing import IO, Any
 
-from pipeline.storage import beam, remote
+from pipeline.storage import remote
+from pipeline.storage.flags import StoreFlags, used_flags
 from pipeline.storage.local import StoredFile
-from pipeline.storage.remote import RemoteFiles, shown
+from pipeline.storage.remote import RemoteFiles, shown, stored
 from schemas.errors import UserError
 
 ATTEMPTS = 5
@@ -30,16 +30,6 @@ POOL = 16
 _BODY_ATTEMPTS = 4  # of a range whose bytes stopped coming; the client itself tries again only until they begin
 _DELETED_AT_ONCE = 1000  # S3's limit
 
-_OPTIONS = {
-    "access_key_id": "aws_access_key_id",
-    "secret_access_key": "aws_secret_access_key",
-    "session_token": "aws_session_token",
-    "endpoint_url": "endpoint_url",
-    "region_name": "region_name",
-    "api_version": "api_version",
-    "verify": "verify",
-}
-"""Beam's option, without its s3_ -> boto3's argument."""
 _CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
 _RESUMES = "run the same command again, it goes on from where it stopped"
 _REFUSED = ("AccessDenied", "AllAccessDisabled", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "403")
@@ -51,7 +41,7 @@ class S3Files(RemoteFiles):
             return b""
         end = "" if size is None else begin + size - 1
         wanted = {} if (begin, size) == (0, None) else {"Range": f"bytes={begin}-{end}"}
-        with _asked("read", path) as client:
+        with self.asked("read", path) as client:
             from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
 
             for attempt in range(1, _BODY_ATTEMPTS + 1):
@@ -71,7 +61,7 @@ class S3Files(RemoteFiles):
 
     def upload(self, path: str, stream: IO[bytes]) -> None:
         """One request, or parts, which are aborted if one fails."""
-        with _asked("write", path) as client:
+        with self.asked("write", path) as client:
             from boto3.s3.transfer import TransferConfig
 
             # What has as many bytes as the threshold would go in parts.
@@ -80,34 +70,48 @@ class S3Files(RemoteFiles):
 
     def status(self, path: str) -> StoredFile | None:
         try:
-            with _asked("look at", path) as client:
+            with self.asked("look at", path) as client:
                 found = client.head_object(**_place(path))
         except FileNotFoundError:
             return None
-        return StoredFile(path, found["ContentLength"], _version(found))
+        return stored(path, found["ContentLength"], found["LastModified"])
 
-    def list_folder(self, folder: str, *, deep: bool = False) -> list[StoredFile]:
-        return self._list(folder.rstrip("/") + "/", **({} if deep else {"Delimiter": "/"}))
-
-    def match(self, pattern: str) -> list[StoredFile]:
-        fits = re.compile(beam.translated(pattern))
-        return [file for file in self._list(re.split(r"[\[*?]", pattern)[0]) if fits.match(file.path)]
+    def list_prefix(self, prefix: str, *, deep: bool) -> list[StoredFile]:
+        bucket, key = _place(prefix).values()
+        how = {"Bucket": bucket, "Prefix": key, **({} if deep else {"Delimiter": "/"})}
+        with self.asked("list", prefix) as client:
+            pages = client.get_paginator("list_objects_v2").paginate(**how)
+            found = [one for page in pages for one in page.get("Contents", [])]
+        return shown(stored(f"s3://{bucket}/{one['Key']}", one["Size"], one["LastModified"]) for one in found)
 
     def delete(self, paths: list[str]) -> None:
         bucket = _place(paths[0])["Bucket"]
         keys = [{"Key": _place(path)["Key"]} for path in paths]
-        with _asked("delete", paths[0]) as client:
+        with self.asked("delete", paths[0]) as client:
             for first in range(0, len(keys), _DELETED_AT_ONCE):
                 deleted = {"Objects": keys[first : first + _DELETED_AT_ONCE], "Quiet": True}
                 for error in client.delete_objects(Bucket=bucket, Delete=deleted).get("Errors", []):
                     raise UserError(f"can't delete {paths[0]}: {error['Code']}: {error.get('Message', '')}; {_RESUMES}")
 
-    def _list(self, prefix: str, **how: str) -> list[StoredFile]:
-        bucket, key = _place(prefix).values()
-        with _asked("list", prefix) as client:
-            pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key, **how)
-            found = [one for page in pages for one in page.get("Contents", [])]
-        return shown(StoredFile(f"s3://{bucket}/{one['Key']}", one["Size"], _version(one)) for one in found)
+    def connect(self, url: str) -> Any:  # noqa: ARG002
+        environment = frozenset(item for item in os.environ.items() if item[0].startswith("AWS_"))
+        with _connecting:
+            return _connect(os.getpid(), used_flags(), environment)
+
+    def explain(self, error: Exception, url: str) -> str:
+        if isinstance(error, ImportError):
+            return "the package boto3 is missing; pip install 'hwdb-shards[s3]', or pip install boto3"
+        from botocore import exceptions
+
+        if isinstance(error, exceptions.ClientError):
+            return _explain_answer(error.response, url)
+        if isinstance(
+            error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError | exceptions.ProfileNotFound
+        ):
+            return f"expected credentials, found none that are whole ({error}); {_CREDENTIALS}"
+        if isinstance(error, exceptions.EndpointConnectionError | exceptions.ConnectTimeoutError):
+            return f"nothing answers ({error}); check the network, and AWS_ENDPOINT_URL or --s3_endpoint_url"
+        return f"{type(error).__name__}: {error}; if that was the network, {_RESUMES}"
 
 
 def _place(url: str) -> dict[str, str]:
@@ -115,78 +119,32 @@ def _place(url: str) -> dict[str, str]:
     return {"Bucket": bucket, "Key": key}
 
 
-def _version(found: Any) -> str:
-    return str(int(found["LastModified"].timestamp()))
-
-
-@contextmanager
-def _asked(doing: str, url: str) -> Iterator[Any]:
-    """boto3's client. What it raises in the block becomes the one line of a UserError, or a FileNotFoundError."""
-    try:
-        import boto3  # noqa: F401
-        from botocore import exceptions
-    except ImportError as error:
-        advice = "pip install 'hwdb-shards[s3]', or pip install boto3"
-        raise UserError(f"can't {doing} {url}: the package boto3 is missing; {advice}") from error
-    missing = (exceptions.NoCredentialsError, exceptions.PartialCredentialsError, exceptions.ProfileNotFound)
-    try:
-        yield _client()
-        return
-    except (UserError, FileNotFoundError):
-        raise
-    except exceptions.ClientError as error:
-        reason, advice, cause = *_explain(error.response, url), error
-    except missing as error:
-        reason, advice, cause = f"expected credentials, found none that are whole ({error})", _CREDENTIALS, error
-    except (exceptions.EndpointConnectionError, exceptions.ConnectTimeoutError) as error:
-        advice = "check the network, and AWS_ENDPOINT_URL or --s3_endpoint_url"
-        reason, cause = f"nothing answers ({error})", error
-    except Exception as error:
-        reason, advice, cause = f"{type(error).__name__}: {error}", f"if that was the network, {_RESUMES}", error
-    raise UserError(f"can't {doing} {url}: {reason}; {advice}") from cause
-
-
-def _explain(response: Any, url: str) -> tuple[str, str]:
-    """(what went wrong, what to do). Raises FileNotFoundError if it is that there is no such object."""
+def _explain_answer(response: Any, url: str) -> str:
     code = str(response.get("Error", {}).get("Code", ""))
     said = str(response.get("Error", {}).get("Message", "")) or code
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     if code == "NoSuchBucket":
-        return f"there is no bucket {_place(url)['Bucket']}", "make it, or check its name"
+        return f"there is no bucket {_place(url)['Bucket']}; make it, or check its name"
     if status == 404:
         raise FileNotFoundError(errno.ENOENT, "there is no such file", url)
     if code in _REFUSED or status in (401, 403):
-        return f"the store refuses it ({code}: {said})", f"check the bucket's policy; {_CREDENTIALS}"
+        return f"the store refuses it ({code}: {said}); check the bucket's policy; {_CREDENTIALS}"
     if status in (301, 307) or code in ("AuthorizationHeaderMalformed", "IllegalLocationConstraintException"):
-        return f"the bucket lies in another region ({code}: {said})", "set AWS_REGION, or --s3_region_name"
+        return f"the bucket lies in another region ({code}: {said}); set AWS_REGION, or --s3_region_name"
     attempts = response.get("ResponseMetadata", {}).get("RetryAttempts", 0) + 1
-    return f"the store answered {status} {code} to {attempts} attempts ({said})", _RESUMES
+    return f"the store answered {status} {code} to {attempts} attempts ({said}); {_RESUMES}"
 
 
-_connected: tuple[int, Any, Any] | None = None
-"""(process, Beam's options, boto3's client of them)"""
-_connecting = threading.Lock()
-
-
-def _client() -> Any:
-    """Shared by the threads of a process; it can't be used on both sides of a fork."""
-    global _connected
-    options = beam.options()
-    with _connecting:
-        if _connected is None or _connected[0] != os.getpid() or _connected[1] is not options:
-            _connected = (os.getpid(), options, _connect(options))
-        return _connected[2]
-
-
-def _connect(options: Any) -> Any:
+@functools.lru_cache(1)
+def _connect(_process: int, flags: StoreFlags, _environment: frozenset[tuple[str, str]]) -> Any:
+    """boto3's client, shared by the threads of a process for as long as nothing tells it otherwise."""
     import boto3
     from botocore.config import Config
 
-    given = beam.s3_options(options)
-    arguments = {name: getattr(given, f"s3_{option}") for option, name in _OPTIONS.items()}
-    if given.s3_disable_ssl:
-        arguments["use_ssl"] = False
     is_set = {"AWS_MAX_ATTEMPTS", "AWS_RETRY_MODE"} & os.environ.keys()
     retries = {} if is_set else {"retries": {"mode": "standard", "total_max_attempts": ATTEMPTS}}
     config = Config(connect_timeout=CONNECT_SECONDS, read_timeout=READ_SECONDS, max_pool_connections=POOL, **retries)
-    return boto3.session.Session().client("s3", config=config, **arguments)
+    return boto3.session.Session().client("s3", config=config, **asdict(flags))
+
+
+_connecting = threading.Lock()

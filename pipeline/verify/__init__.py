@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from pipeline import storage
 from schemas.command import EXIT_DIFFERENT, Parser, at_least, run_command
 from schemas.errors import UserError
 from schemas.machine import available_cores
@@ -25,13 +26,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def verify(arguments: argparse.Namespace) -> int:
     """Checks the data set and prints what was found. Raises UserError where there is nothing to check."""
     # Arrow and OpenCV take a second to import: --help and a misspelt flag needn't wait for them.
-    from pipeline import storage
     from pipeline.source.archives import parse_input
     from pipeline.verify.check import check_dataset
     from pipeline.verify.sources import Selection, check_sources
 
     started = time.monotonic()
-    storage.use_known_flags(arguments.beam)
     folder: str = arguments.folder.rstrip("/") or "/"
     inputs = [parse_input(argument) for argument in arguments.against]
     selection = Selection(None if arguments.all else arguments.sample, arguments.seed)
@@ -75,7 +74,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         "pipeline.verify",
         "Checks a data set against its card, its manifest and, if asked to, the archives it came from. "
         "Ends with status 0 if it is intact, 1 with a list of what isn't, 2 if there is no finished data set.",
-        epilog="Every other flag goes to Beam's file systems, for instance --s3_endpoint_url=URL.",
+        epilog="--s3_endpoint_url=URL and its kin lead to a store that isn't Amazon's: docs/object-storage.md.",
     )
     add = parser.add_argument
     add("folder", metavar="DIR", help="the folder of a data set, or its URL")
@@ -91,8 +90,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--sample", type=int, default=200, metavar="N", help="with --against: N records of each member (default: 200)")
     add("--seed", type=int, default=0, help="with --against: another seed draws another sample (default: 0)")
     add("--processes", type=int, default=available_cores(), metavar="N", help="default: one a core, here %(default)s")
-    arguments, beam = parser.parse_known_args(argv)
-    arguments.beam = beam
+    arguments = parser.parse_args(storage.take_flags(argv))
     at_least(1, "--sample", arguments.sample)
     at_least(1, "--processes", arguments.processes)
     if not -(2**63) <= arguments.seed < 2**63:

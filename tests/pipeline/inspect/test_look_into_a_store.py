@@ -90,8 +90,10 @@ def test_no_data_set_and_no_store_are_one_line(
         (IN, [flag], f"expected {CARD}, found none"),
         ("s3://nowhere/out", [flag], "there is no bucket nowhere"),
         (OUT, ["--s3_endpoint_url=http://127.0.0.1:1"], "nothing answers"),
-        (OUT, ["--s3_endpont_url=x"], "--s3_endpont_url: neither this command nor Beam knows this flag"),
-        (OUT, ["--s3_endpoint_url", "x"], "unrecognized arguments: x"),
+        (OUT, ["--s3_endpont_url=x"], "--s3_endpont_url=x: there is no such flag; did you mean --s3_endpoint_url?"),
+        (OUT, ["--s3_endpoint_url"], "argument --s3_endpoint_url: expected one argument"),
+        (OUT, ["--flink_master=x"], "unrecognized arguments: --flink_master=x"),
+        (OUT, [flag, "x"], "unrecognized arguments: x"),
     ):
         monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
         assert main([folder, *flags]) == 2

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import gnt_files
-import memory_files
 import pytest
 import s3_server
 from places import ROOT
@@ -177,21 +176,6 @@ def test_requests_are_few_and_members_are_read_once(server: s3_server.Server, co
     assert sum(r.sent_bytes for r in of_chunks if r.kind == "GET" and r.key.startswith("in/")) == size
     staged = sum(r.received_bytes for r in of_chunks if r.kind == "PUT" and r.key.endswith(".arrow"))
     assert sum(r.sent_bytes for r in of_chunks if r.status == 206 and r.key.endswith(".arrow")) < staged
-
-
-def test_a_store_that_only_knows_beams_interface_will_do(
-    archives: Path, convert: Run, expected: dict[str, str]
-) -> None:
-    memory_files.FILES.clear()
-    for path in archives.rglob("*.gnt"):
-        memory_files.FILES[f"mem://b/in/{path.relative_to(archives)}"] = path.read_bytes()
-    flags = ("--input=train=mem://b/in/train", "--input=test=mem://b/in/test", "--output=mem://b/out")
-    status, _, err = convert(*flags, *SHARDS, "--direct_running_mode=in_memory")
-    assert (status, err) == (0, "")
-    found = {name.removeprefix("mem://b/out/"): content for name, content in memory_files.FILES.items()}
-    assert sha256(found) == expected
-    staged = [read for read in memory_files.READ if read[0].endswith(".arrow")]
-    assert len(staged) == len({read[:2] for read in staged}), "a range was read twice"
 
 
 def test_killed_on_the_way_it_resumes(server: s3_server.Server, tmp_path: Path, convert: Run) -> None:

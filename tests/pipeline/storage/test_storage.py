@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import gnt_files
-import memory_files
-import pyarrow as pa
 import pytest
 import s3_server
 
 from pipeline import storage
-from pipeline.shards import staging
-from pipeline.shards.chunk import convert_chunk
-from pipeline.shards.config import ConvertConfig
 from pipeline.source.archives import Input, list_members
 from pipeline.source.chunks import plan_chunks, read_chunk
 from pipeline.storage import remote, s3
@@ -36,8 +30,9 @@ def server(module_server: s3_server.Server, monkeypatch: pytest.MonkeyPatch) -> 
     for name, value in s3_server.ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     module_server.empty()
-    storage.use_flags([f"--s3_endpoint_url={module_server.url}"])
+    storage.take_flags([f"--s3_endpoint_url={module_server.url}"])
     yield module_server
+    storage.take_flags([])
     module_server.fault = None
 
 
@@ -183,44 +178,9 @@ def test_a_chunk_of_a_large_member_is_one_range(server: s3_server.Server) -> Non
     assert [(request.kind, request.begin, request.sent_bytes) for request in server.log] == expected
 
 
-def test_a_batch_is_read_by_its_range_alone(tmp_path: Path) -> None:
-    """Of any store: what Beam buffers isn't read either."""
-    path = tmp_path / "1001-c.gnt"
-    path.write_bytes(gnt_files.member(gnt_files.records_of("啊阿埃挨哎唉哀皑癌硷" * 4)))
-    [member] = list_members([Input("train", str(path))], 0)
-    [chunk] = plan_chunks(member, "mem://b/staging")
-    memory_files.FILES.clear()
-    receipt = convert_chunk(chunk, ConvertConfig(num_shards={"train": 4}), "mem://b/staging")
-    batches = [batch for _, batch in receipt.staged_batches()]
-    assert len(batches) == 4
-    memory_files.READ.clear()
-    read = staging.read_batches(batches)
-    assert sorted(memory_files.READ) == [(receipt.path, batch.begin, batch.size_bytes) for batch in batches]
-    with pa.ipc.open_file(pa.BufferReader(memory_files.FILES[receipt.path])) as file:
-        assert [file.get_batch(number) for number in range(4)] == read
-
-
-def test_a_broken_upload_of_any_store_is_ended_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Streams that can terminate are told to: closing them would publish what they hold."""
-    memory_files.FILES.clear()
-
-    class Full(memory_files._Writes):
-        has_ended = False
-
-        def write(self, _: object) -> int:
-            raise OSError("the quota is used up")
-
-        def terminate(self) -> None:
-            Full.has_ended = True
-
-    monkeypatch.setattr(memory_files, "_Writes", Full)
-    with pytest.raises(UserError, match=r"can't write mem://b/x: the quota is used up"):
-        storage.write_bytes("mem://b/x", b"1")
-    assert Full.has_ended
-
-
 def test_without_boto3_the_extra_is_named(server: s3_server.Server, monkeypatch: pytest.MonkeyPatch) -> None:
     storage.exists(url("x"))
+    s3._connect.cache_clear()
     monkeypatch.setitem(sys.modules, "boto3", None)
     with pytest.raises(UserError, match=r"boto3 is missing; pip install"):
         storage.exists(url("x"))
