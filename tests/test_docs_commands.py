@@ -81,6 +81,8 @@ def parse(main: Any, arguments: Sequence[str], capsys: pytest.CaptureFixture[str
     parse = argparse.ArgumentParser.parse_known_args
 
     def some(self: argparse.ArgumentParser, args: Any = None, namespace: Any = None) -> Any:
+        if not self.add_help:  # the flags of stores, and DirectRunner's own, are looked for before or after
+            return parse(self, args, namespace)
         raise Parsed(self, parse(self, args, namespace)[1])
 
     def every(self: argparse.ArgumentParser, args: Any = None, namespace: Any = None) -> Any:
@@ -121,8 +123,11 @@ def test_every_flag_that_is_named_exists() -> None:
 
 def options_of(main: Any, arguments: list[str]) -> set[str]:
     seen: list[argparse.ArgumentParser] = []
+    parse = argparse.ArgumentParser.parse_known_args
 
-    def required(self: argparse.ArgumentParser, *_: Any) -> Any:
+    def required(self: argparse.ArgumentParser, *arguments: Any) -> Any:
+        if not self.add_help:
+            return parse(self, *arguments)
         seen.append(self)
         raise Parsed(self, [])
 

@@ -120,15 +120,16 @@ def test_its_card_fits_the_schema_of_cards(old: Path) -> None:
 @pytest.mark.parametrize("mode", ["memory", "stream"])
 def test_the_trainer_gets_what_the_archives_hold(old: Path, mode: str) -> None:
     from model.data.batches import training_source
-    from model.data.examples import load_split, open_dataset
+    from model.data.examples import load_split
+    from schemas import open_dataset
 
-    card, classes = open_dataset(old)
-    assert "".join(classes.characters) == CHARACTERS
+    data = open_dataset(old)
+    assert "".join(data.classes.characters) == CHARACTERS
     for split in splits_of(old):
         drawn = _drawn(split, article if old.name == "raw" else best)
-        images, labels = load_split(card, old, split)
+        images, labels = load_split(data, split)
         assert Counter(_pairs(images, labels)) == drawn
-        source = training_source(card, old, split, mode=mode, global_batch=sum(drawn.values()), seed=3)
+        source = training_source(data, split, mode=mode, global_batch=sum(drawn.values()), seed=3)
         (((images, labels),),) = source.batches(0, 1)
         assert Counter(_pairs(images.numpy(), labels.numpy())) == drawn
 
