@@ -12,7 +12,7 @@ from collections import defaultdict
 from dataclasses import replace
 from functools import partial
 
-from pipeline.shards import packing
+from pipeline.shards import layout, packing
 from pipeline.shards.chunk import convert_chunk
 from pipeline.shards.config import ConvertConfig
 from pipeline.shards.shard import write_shard
@@ -36,6 +36,7 @@ def main() -> None:
     records = 0
     assert not kernels.KERNELS.failure()  # loaded before the processes are forked, as in the pipeline
     assert not packing.KERNELS.failure()
+    assert not layout.KERNELS.failure()
     with multiprocessing.Pool() as pool:
         convert = partial(convert_chunk, config=config, staging_folder=staging)
         for receipt in pool.imap_unordered(convert, chunks):

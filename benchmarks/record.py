@@ -31,6 +31,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import cv2
 import google_crc32c
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import tensorflow as tf
 import xxhash
@@ -38,7 +39,8 @@ from process_tree import measure
 
 from pipeline.shards.chunk import convert_records
 from pipeline.shards.config import ConvertConfig
-from pipeline.shards.frames import encode_example, encode_png, frame_example
+from pipeline.shards.frames import encode_png
+from pipeline.shards.layout import lay_out
 from pipeline.shards.packing import pack, unpack
 from pipeline.shards.tfrecord import framed
 from pipeline.source import gnt
@@ -173,8 +175,9 @@ def _parts(data: bytes, settings: PreprocessConfig, rounds: int) -> dict[str, fl
     blocks = [slice(begin, begin + _BLOCK_RECORDS) for begin in range(0, len(records), _BLOCK_RECORDS)]
     which = np.arange(_BLOCK_RECORDS)
     packed = [pack(images[block], which[: len(images[block])])[0].tobytes() for block in blocks]
-    names = [f"train/1001-c.gnt/{number}".encode() for number in range(len(images))]
+    names = pa.array([f"train/1001-c.gnt/{number}" for number in range(len(images))])
     flat = images.reshape(len(images), -1)
+    sizes, labels = np.full(len(images), flat.shape[1]), np.full(len(images), 1234)
     loops: dict[str, Callable[[], object]] = {
         "walk": lambda: gnt.walk(data),
         "digest": lambda: [xxhash.xxh3_64_intdigest(bitmap) for bitmap in bitmaps],
@@ -189,8 +192,7 @@ def _parts(data: bytes, settings: PreprocessConfig, rounds: int) -> dict[str, fl
             unpack(part, len(images[block]), images[0].size) for part, block in zip(packed, blocks, strict=True)
         ],
         "frame and CRC": lambda: [
-            frame_example(encode_example(memoryview(image), 1234, name))
-            for image, name in zip(flat, names, strict=True)
+            lay_out(flat[block].reshape(-1), sizes[block], labels[block], names[block]) for block in blocks
         ],
     }
     return {name: 1e6 * _in_turn([loop], rounds)[0] / len(bitmaps) for name, loop in loops.items()}

@@ -64,12 +64,13 @@ def _preload() -> None:
 
     import pipeline.convert.transforms
     import pipeline.convert.workers  # noqa: F401
-    from pipeline.shards import packing
+    from pipeline.shards import layout, packing
     from pipeline.steps import kernels
 
     pyarrow.array([0])  # looks for pandas, the first time it is given a list
     kernels.KERNELS.failure()
     packing.KERNELS.failure()
+    layout.KERNELS.failure()
     gc.freeze()  # nobody looks for garbage among what was imported to stay
     gc.enable()
 

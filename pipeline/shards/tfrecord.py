@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -12,9 +13,10 @@ import pyarrow as pa
 from pipeline import storage
 from pipeline.shards import staging
 from pipeline.shards.config import ConvertConfig
-from pipeline.shards.frames import encode_example, frame_example
-from pipeline.shards.packing import unpack
 from schemas.errors import explained
+
+if TYPE_CHECKING:
+    from pipeline.shards.layout import Frames
 
 _NO_OFFSETS = np.empty(0, np.int64)
 _PIECE_BYTES = 256 << 10  # 256 KiB of images stay in a core's cache from being unpacked to being hashed and written
@@ -36,34 +38,35 @@ def write_tfrecord(
     path: str, samples: pa.Table, batches: Sequence[pa.RecordBatch], order: np.ndarray, config: ConvertConfig
 ) -> TFRecordFile:
     """Writes the frames of `samples`; see framed."""
-    digest, sizes, crcs = hashlib.sha256(), [], []
+    digest, sizes, crcs = hashlib.sha256(), [np.empty(0, np.int64)], []
     with explained(f"write {path}"), storage.atomic_large_write(path) as stream:
         for frames in framed(samples, batches, order, config):
-            sizes += [len(frame) for frame, _ in frames]
-            crcs += [crc for _, crc in frames]
-            piece = b"".join([frame for frame, _ in frames])
-            stream.write(piece)
-            digest.update(piece)
-    return TFRecordFile(sum(sizes), digest.hexdigest(), np.array(sizes, np.int64), np.array(crcs, np.uint32))
+            stream.write(frames.octets)
+            digest.update(frames.octets)
+            sizes.append(frames.size)
+            crcs += frames.crc32c
+    size = np.concatenate(sizes)
+    return TFRecordFile(int(size.sum()), digest.hexdigest(), size, np.array(crcs, np.uint32))
 
 
 def framed(
     samples: pa.Table, batches: Sequence[pa.RecordBatch], order: np.ndarray, config: ConvertConfig
-) -> Iterator[list[tuple[bytes, int]]]:
-    """Some frames at a time, each with its Example's CRC-32C (not masked).
+) -> Iterator[Frames]:
+    """Some frames at a time.
 
     `samples` are the kept records of staged batches, with their label and sample_id; `order` is int64: the rows of all
     batches, end to end, in the order of the shard.
     """
+    from pipeline.shards.layout import lay_out  # Numba is imported by who writes shards, not by who starts it
+
     images = _Images(batches, order)
     assert len(images) == len(samples), "kept records and staged images aren't as many"
     raw_bytes = config.preprocess.image_size**2 if config.image_encoding == "raw" else None
-    label, sample_id = samples["label"].to_pylist(), samples["sample_id"].cast(pa.binary()).to_pylist()
+    label, sample_id = samples["label"].to_numpy().astype(np.int64), samples["sample_id"].combine_chunks()
     step = max(1, _PIECE_BYTES // config.preprocess.image_size**2)
     for begin in range(0, len(images), step):
         part = slice(begin, begin + step)
-        named = zip(images.of(part, raw_bytes), label[part], sample_id[part], strict=True)
-        yield [frame_example(encode_example(*one)) for one in named]
+        yield lay_out(*images.of(part, raw_bytes), label[part], sample_id[part])
 
 
 class _Images:
@@ -82,14 +85,20 @@ class _Images:
     def __len__(self) -> int:
         return len(self._begin)
 
-    def of(self, part: slice, raw_bytes: int | None) -> list[bytes | memoryview]:
-        """A part of them, as they stand in an Example; `raw_bytes` is the length of each where they are packed."""
+    def of(self, part: slice, raw_bytes: int | None) -> tuple[np.ndarray, np.ndarray]:
+        """Of a part of them as they stand in an Example, the one behind the other (uint8), and the length of each.
+
+        `raw_bytes` is that length where they are packed.
+        """
+        from pipeline.shards.packing import unpack
+
         places = zip(self._batch[part].tolist(), self._begin[part].tolist(), self._end[part].tolist(), strict=True)
-        staged = [self._data[batch][first:last] for batch, first, last in places]
+        staged = b"".join([self._data[batch][first:last] for batch, first, last in places])
         if raw_bytes is None:
-            return staged
-        unpacked = unpack(b"".join(staged), len(staged), raw_bytes)
-        return [memoryview(image)[:raw_bytes] for image in unpacked]
+            return np.frombuffer(staged, np.uint8), self._end[part] - self._begin[part]
+        count = len(self._begin[part])
+        unpacked = unpack(staged, count, raw_bytes)[:, :raw_bytes]
+        return unpacked.reshape(-1), np.full(count, raw_bytes)
 
 
 def _offsets(column: pa.LargeBinaryArray) -> np.ndarray:
