@@ -40,7 +40,7 @@ from process_tree import measure
 from pipeline.shards.chunk import convert_records
 from pipeline.shards.config import ConvertConfig
 from pipeline.shards.frames import encode_png
-from pipeline.shards.layout import lay_out
+from pipeline.shards.layout import Layout
 from pipeline.shards.packing import pack, unpack
 from pipeline.shards.tfrecord import framed
 from pipeline.source import gnt
@@ -177,7 +177,7 @@ def _parts(data: bytes, settings: PreprocessConfig, rounds: int) -> dict[str, fl
     packed = [pack(images[block], which[: len(images[block])])[0].tobytes() for block in blocks]
     names = pa.array([f"train/1001-c.gnt/{number}" for number in range(len(images))])
     flat = images.reshape(len(images), -1)
-    sizes, labels = np.full(len(images), flat.shape[1]), np.full(len(images), 1234)
+    layout = Layout(np.full(len(images), flat.shape[1]), np.full(len(images), 1234), names)
     loops: dict[str, Callable[[], object]] = {
         "walk": lambda: gnt.walk(data),
         "digest": lambda: [xxhash.xxh3_64_intdigest(bitmap) for bitmap in bitmaps],
@@ -191,9 +191,7 @@ def _parts(data: bytes, settings: PreprocessConfig, rounds: int) -> dict[str, fl
         "image unpacked": lambda: [
             unpack(part, len(images[block]), images[0].size) for part, block in zip(packed, blocks, strict=True)
         ],
-        "frame and CRC": lambda: [
-            lay_out(flat[block].reshape(-1), sizes[block], labels[block], names[block]) for block in blocks
-        ],
+        "frame and CRC": lambda: [layout.frames(block, flat[block].reshape(-1)) for block in blocks],
     }
     return {name: 1e6 * _in_turn([loop], rounds)[0] / len(bitmaps) for name, loop in loops.items()}
 

@@ -25,48 +25,63 @@ _BYTES_LIST, _INT64_LIST = 0x0A, 0x1A  # fields 1 and 3 of a Feature
 
 
 class Frames(NamedTuple):
-    """n frames, the one behind the other."""
+    """Some frames, the one behind the other."""
 
     octets: bytes | memoryview
-    size: np.ndarray
-    """int64 [n]: the length of each."""
+    size: list[int]
+    """The length of each."""
     crc32c: list[int]
     """Of each Example, not masked."""
 
 
-def lay_out(image: np.ndarray, image_bytes: np.ndarray, label: np.ndarray, sample_id: pa.StringArray) -> Frames:
-    """The frames of n samples whose images (uint8), the one behind the other, are `image_bytes` (int64 [n]) long."""
-    if KERNELS.failure():
-        return _lay_out_plainly(image, image_bytes, label, sample_id)
-    _, offsets, text = sample_id.buffers()
-    id_end = np.frombuffer(offsets, np.int32)[sample_id.offset :][: len(sample_id) + 1].astype(np.int64)
-    id_begin, id_bytes = id_end[:-1], np.diff(id_end)
-    size = np.empty(len(label), np.int64)
-    _frame_sizes(image_bytes, label, id_bytes, size)
-    lengths, where = np.unique(size - (_HEADER_BYTES + _FOOTER_BYTES), return_inverse=True)
-    headers = b"".join([frame_header(length) for length in lengths.tolist()])
-    header = np.frombuffer(headers, np.uint8).reshape(-1, _HEADER_BYTES)[where]
-    ids, ends = read_only(np.frombuffer(text or b"", np.uint8)), np.cumsum(size)
-    frames = np.empty(int(size.sum()), np.uint8)
-    image_begin = np.cumsum(image_bytes) - image_bytes
-    _lay_out(header, read_only(image), image_begin, image_bytes, label, ids, id_begin, id_bytes, frames)
-    at, crcs = 0, []
-    for stop in ends.tolist():
-        crcs.append(google_crc32c.value(frames[at + _HEADER_BYTES : stop - _FOOTER_BYTES]))
-        at = stop
-    _put_footers(np.array(crcs, np.int64), ends, frames)
-    return Frames(frames.data, size, crcs)
+class Layout:
+    """The frames of n samples, laid out some at a time."""
 
+    def __init__(self, image_bytes: np.ndarray, label: np.ndarray, sample_id: pa.StringArray) -> None:
+        """int64 [n] twice, and n strings."""
+        self._image_bytes, self._label, self._sample_id = image_bytes, label, sample_id
+        if KERNELS.failure():
+            return
+        _, offsets, text = sample_id.buffers()
+        id_end = np.frombuffer(offsets, np.int32)[sample_id.offset :][: len(sample_id) + 1].astype(np.int64)
+        self._ids = read_only(np.frombuffer(text or b"", np.uint8))
+        self._id_begin, self._id_bytes = id_end[:-1], np.diff(id_end)
+        self._size = np.empty(len(label), np.int64)
+        _frame_sizes(image_bytes, label, self._id_bytes, self._size)
+        lengths, where = np.unique(self._size - (_HEADER_BYTES + _FOOTER_BYTES), return_inverse=True)
+        headers = b"".join([frame_header(length) for length in lengths.tolist()])
+        self._header = np.frombuffer(headers, np.uint8).reshape(-1, _HEADER_BYTES)[where]
 
-def _lay_out_plainly(
-    image: np.ndarray, image_bytes: np.ndarray, label: np.ndarray, sample_id: pa.StringArray
-) -> Frames:
-    ends = np.cumsum(image_bytes).tolist()
-    images = (image[end - size : end].data for end, size in zip(ends, image_bytes.tolist(), strict=True))
-    named = zip(images, label.tolist(), sample_id.cast(pa.binary()).to_pylist(), strict=True)
-    frames = [frame_example(encode_example(*one)) for one in named]
-    sizes = np.array([len(frame) for frame, _ in frames], np.int64)
-    return Frames(b"".join([frame for frame, _ in frames]), sizes, [crc for _, crc in frames])
+    def frames(self, part: slice, images: np.ndarray) -> Frames:
+        """Of a part of the samples, whose images (uint8) stand the one behind the other."""
+        image_bytes, label = self._image_bytes[part], self._label[part]
+        image_end = np.cumsum(image_bytes)
+        if KERNELS.failure():
+            places = zip((image_end - image_bytes).tolist(), image_end.tolist(), strict=True)
+            views = (images[begin:end].data for begin, end in places)
+            named = zip(views, label.tolist(), self._sample_id[part].cast(pa.binary()).to_pylist(), strict=True)
+            framed = [frame_example(encode_example(*one)) for one in named]
+            sizes = [len(frame) for frame, _ in framed]
+            return Frames(b"".join([frame for frame, _ in framed]), sizes, [crc for _, crc in framed])
+        ends = np.cumsum(self._size[part])
+        frames = np.empty(int(ends[-1]) if len(ends) else 0, np.uint8)
+        _lay_out(
+            self._header[part],
+            read_only(images),
+            image_end - image_bytes,
+            image_bytes,
+            label,
+            self._ids,
+            self._id_begin[part],
+            self._id_bytes[part],
+            frames,
+        )
+        at, crcs = 0, []
+        for stop in ends.tolist():
+            crcs.append(google_crc32c.value(frames[at + _HEADER_BYTES : stop - _FOOTER_BYTES]))
+            at = stop
+        _put_footers(np.array(crcs, np.int64), ends, frames)
+        return Frames(frames.data, self._size[part].tolist(), crcs)
 
 
 def _lay_out_one_pixel() -> None:

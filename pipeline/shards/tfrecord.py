@@ -38,15 +38,14 @@ def write_tfrecord(
     path: str, samples: pa.Table, batches: Sequence[pa.RecordBatch], order: np.ndarray, config: ConvertConfig
 ) -> TFRecordFile:
     """Writes the frames of `samples`; see framed."""
-    digest, sizes, crcs = hashlib.sha256(), [np.empty(0, np.int64)], []
+    digest, sizes, crcs = hashlib.sha256(), [], []
     with explained(f"write {path}"), storage.atomic_large_write(path) as stream:
         for frames in framed(samples, batches, order, config):
             stream.write(frames.octets)
             digest.update(frames.octets)
-            sizes.append(frames.size)
+            sizes += frames.size
             crcs += frames.crc32c
-    size = np.concatenate(sizes)
-    return TFRecordFile(int(size.sum()), digest.hexdigest(), size, np.array(crcs, np.uint32))
+    return TFRecordFile(sum(sizes), digest.hexdigest(), np.array(sizes, np.int64), np.array(crcs, np.uint32))
 
 
 def framed(
@@ -57,16 +56,18 @@ def framed(
     `samples` are the kept records of staged batches, with their label and sample_id; `order` is int64: the rows of all
     batches, end to end, in the order of the shard.
     """
-    from pipeline.shards.layout import lay_out  # Numba is imported by who writes shards, not by who starts it
+    from pipeline.shards.layout import Layout  # Numba is imported by who writes shards, not by who starts it
 
     images = _Images(batches, order)
-    assert len(images) == len(samples), "kept records and staged images aren't as many"
+    assert len(images.size) == len(samples), "kept records and staged images aren't as many"
     raw_bytes = config.preprocess.image_size**2 if config.image_encoding == "raw" else None
+    image_bytes = images.size if raw_bytes is None else np.full(len(samples), raw_bytes)
     label, sample_id = samples["label"].to_numpy().astype(np.int64), samples["sample_id"].combine_chunks()
+    layout = Layout(image_bytes, label, sample_id)
     step = max(1, _PIECE_BYTES // config.preprocess.image_size**2)
-    for begin in range(0, len(images), step):
+    for begin in range(0, len(samples), step):
         part = slice(begin, begin + step)
-        yield lay_out(*images.of(part, raw_bytes), label[part], sample_id[part])
+        yield layout.frames(part, images.of(part, raw_bytes))
 
 
 class _Images:
@@ -82,23 +83,23 @@ class _Images:
         kept = end > begin
         self._batch, self._begin, self._end = batch[kept], begin[kept], end[kept]
 
-    def __len__(self) -> int:
-        return len(self._begin)
+    @property
+    def size(self) -> np.ndarray:
+        """int64 [n]: bytes of each, as it is staged."""
+        return self._end - self._begin
 
-    def of(self, part: slice, raw_bytes: int | None) -> tuple[np.ndarray, np.ndarray]:
-        """Of a part of them as they stand in an Example, the one behind the other (uint8), and the length of each.
+    def of(self, part: slice, raw_bytes: int | None) -> np.ndarray:
+        """uint8: a part of them as they stand in an Example, the one behind the other.
 
-        `raw_bytes` is that length where they are packed.
+        Where they are packed, `raw_bytes` is the length of each there.
         """
         from pipeline.shards.packing import unpack
 
         places = zip(self._batch[part].tolist(), self._begin[part].tolist(), self._end[part].tolist(), strict=True)
         staged = b"".join([self._data[batch][first:last] for batch, first, last in places])
         if raw_bytes is None:
-            return np.frombuffer(staged, np.uint8), self._end[part] - self._begin[part]
-        count = len(self._begin[part])
-        unpacked = unpack(staged, count, raw_bytes)[:, :raw_bytes]
-        return unpacked.reshape(-1), np.full(count, raw_bytes)
+            return np.frombuffer(staged, np.uint8)
+        return unpack(staged, len(self._begin[part]), raw_bytes)[:, :raw_bytes].reshape(-1)
 
 
 def _offsets(column: pa.LargeBinaryArray) -> np.ndarray:
