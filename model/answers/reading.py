@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ class Reading:
 class Recogniser:
     """A run that can be asked; `load_run` makes one."""
 
-    classes: Sequence[str]
+    classes: Sequence[str] = field(repr=False)
     """The characters it knows, in label order."""
     preprocess: PreprocessConfig
     """What is done to a picture before the model sees it."""
@@ -75,7 +75,7 @@ class Recogniser:
     """What the logits are divided by."""
     threshold: float
     """The probability below which a character counts as not recognised."""
-    model: Any
+    model: Any = field(repr=False)
     """The Keras model: float32 [n, s, s, 1] in 0 … 1 to logits [n, classes]."""
 
     def read(self, picture: Picture, top: int = metrics.TOP) -> Reading:
