@@ -1,7 +1,7 @@
 """Worker processes for DirectRunner, forked and watched.
 
 Beam starts each worker as a new Python, and its driver waits forever for one that has ended. What stands here reaches
-into Beam (tried with 2.74 to 2.77); where that fails, Beam's own workers do the same in this process, one at a time.
+into Beam (tried with 2.77); where its names have moved, Beam's own workers do the same in this process.
 """
 
 from __future__ import annotations

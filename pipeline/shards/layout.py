@@ -1,7 +1,7 @@
 """The TFRecord frames of many samples, laid out at once, compiled: what frames.py makes of each, byte for byte.
 
-A record after the other in Python takes three times as long, which is 8 % of a conversion. Where Numba is missing or
-fails, that is what is done.
+A record after the other in Python takes three times as long, a tenth of a large conversion (benchmarks/log.md). Where
+Numba is missing or fails, that is what is done.
 """
 
 from __future__ import annotations

@@ -57,10 +57,11 @@ class Kernels:
         except Exception:
             # What is kept is torn, as by a power cut, or there is no room to keep it: this process goes without, and
             # the next finds nothing kept.
-            for dispatcher in self._dispatchers:
-                with contextlib.suppress(OSError):
-                    dispatcher._cache.flush()
-                dispatcher._cache.disable()
+            with contextlib.suppress(AttributeError):  # `_cache` is Numba's own (tried with 0.68)
+                for dispatcher in self._dispatchers:
+                    with contextlib.suppress(OSError):
+                        dispatcher._cache.flush()
+                    dispatcher._cache.disable()
             try:
                 self._first_call()
             except Exception as error:
