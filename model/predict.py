@@ -14,7 +14,7 @@ from model.answers.reading import Character, Reading, load_run, prepared
 from model.network.devices import setup_tensorflow
 from pipeline.source.gnt import HEADER_BYTES, SOUND, walk
 from schemas.classes import character_of
-from schemas.command import EXIT_USER_ERROR, Parser, at_least, run_command
+from schemas.command import EXIT_USER_ERROR, Parser, at_least, local_path, prints_its_product, run_command
 from schemas.errors import UserError, explained
 from schemas.machine import replaced
 from schemas.manifest import REJECT_REASONS
@@ -27,8 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(
         COMMAND, "Reads pictures of one handwritten character each (photo, scan or drawing), or .gnt files."
     )
-    parser.add_argument("--model", type=Path, required=True, metavar="RUN", help="the folder of a training run")
-    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="PNG, JPEG and others, or .gnt")
+    parser.add_argument("--model", type=local_path, required=True, metavar="RUN", help="the folder of a training run")
+    parser.add_argument("images", type=local_path, nargs="+", metavar="IMAGE", help="PNG, JPEG and others, or .gnt")
     parser.add_argument(
         "--threshold",
         type=float,
@@ -37,7 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--top", type=int, default=metrics.TOP, metavar="N", help="answers to print (default: 5)")
     parser.add_argument("--records", type=int, metavar="N", help="the first N records of a .gnt (default: all)")
-    parser.add_argument("--save_seen", type=Path, metavar="DIR", help="save what the model is shown, as PNG files")
+    parser.add_argument(
+        "--save_seen", type=local_path, metavar="DIR", help="save what the model is shown, as PNG files"
+    )
 
     def body() -> int:
         flags = parser.parse_args(argv)
@@ -46,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         at_least(1, "--top", flags.top)
         if flags.records is not None:
             at_least(1, "--records", flags.records)
+        prints_its_product()
         setup_tensorflow()
         recogniser = load_run(flags.model, flags.threshold)
         status = 0

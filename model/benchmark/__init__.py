@@ -15,7 +15,16 @@ from rich.console import Console
 
 from model.network.devices import setup_tensorflow
 from model.train.options import PRECISIONS, TrainConfig, add_flags
-from schemas.command import EXIT_USER_ERROR, Parser, at_least, make_console, print_table, run_command
+from schemas.command import (
+    EXIT_USER_ERROR,
+    Parser,
+    at_least,
+    local_path,
+    make_console,
+    print_table,
+    prints_its_product,
+    run_command,
+)
 from schemas.errors import UserError, explained
 from schemas.machine import replace_text
 
@@ -31,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(
         COMMAND, "Times the stages of training: input alone, forward, forward + backward, step, whole loop."
     )
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the folder of a data set")
+    parser.add_argument("--data", type=local_path, required=True, metavar="DIR", help="the folder of a data set")
     parser.add_argument(
         "--stages", nargs="+", choices=STAGES, default=list(STAGES), metavar="STAGE", help=" ".join(STAGES)
     )
@@ -42,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--replicas", type=int, nargs="+", default=[1], metavar="N", help="one or several (default: 1)")
     parser.add_argument("--input", default="memory", choices=("memory", "stream"), help="of the whole loop")
     parser.add_argument("--seconds", type=float, default=5.0, metavar="S", help="for each figure, without compilation")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    parser.add_argument("--json", type=local_path, metavar="FILE", help="write the figures there, too")
 
     def body() -> int:
         flags = parser.parse_args(argv)
@@ -63,6 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if "input" in flags.stages:
             config = shared | {"global_batch": flags.replica_batch}
             jobs.insert(0, {"stages": ["input"], "seconds": flags.seconds, "config": config})
+        if flags.json is None:
+            prints_its_product()
         return benchmark(jobs, make_console(), flags.json)
 
     return run_command("model.benchmark", body)

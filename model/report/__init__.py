@@ -16,7 +16,7 @@ from model.answers.run import check_data_set, load_model, read_metrics, read_run
 from model.network.devices import setup_tensorflow
 from model.report.charts import Series, legend, line_chart
 from model.report.page import document, figures, glyph, grid, pair_of_glyphs, section, table, worst_table
-from schemas.command import Parser, run_command
+from schemas.command import Parser, local_path, run_command
 from schemas.errors import explained
 from schemas.machine import replace_text
 from schemas.reader import open_dataset
@@ -34,8 +34,8 @@ _DRAWN = 48
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = Parser("model.report", f"Writes RUN/{REPORT}: learning curves, accuracy, mistakes, predictions.")
-    parser.add_argument("--model", type=Path, required=True, metavar="RUN", help="the folder of a training run")
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the folder of a data set")
+    parser.add_argument("--model", type=local_path, required=True, metavar="RUN", help="the folder of a training run")
+    parser.add_argument("--data", type=local_path, required=True, metavar="DIR", help="the folder of a data set")
     parser.add_argument("--split", default="validation", help="train, validation or test (default: validation)")
 
     def body() -> int:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pipeline import storage
-from schemas.command import EXIT_DIFFERENT, Parser, at_least, run_command
+from schemas.command import EXIT_DIFFERENT, Parser, at_least, path_or_url, prints_its_product, run_command
 from schemas.errors import UserError
 from schemas.machine import available_cores
 
@@ -30,6 +30,7 @@ def verify(arguments: argparse.Namespace) -> int:
     from pipeline.verify.check import check_dataset
     from pipeline.verify.sources import Selection, check_sources
 
+    prints_its_product()
     started = time.monotonic()
     folder: str = arguments.folder.rstrip("/") or "/"
     inputs = [parse_input(argument) for argument in arguments.against]
@@ -77,9 +78,10 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         epilog="--s3_endpoint_url=URL and its kin lead to a store that isn't Amazon's: docs/object-storage.md.",
     )
     add = parser.add_argument
-    add("folder", metavar="DIR", help="the folder of a data set, or its URL")
+    add("folder", type=path_or_url, metavar="DIR", help="the folder of a data set, or its URL")
     add(
         "--against",
+        type=path_or_url,
         nargs="+",
         action="extend",
         default=[],
