@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+_LITTER = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
 _TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{8}(?=\.|$)")
 
 
@@ -44,6 +45,16 @@ def replace_text(path: str | os.PathLike[str], text: str) -> None:
     """Writes a whole text file in UTF-8, at once. Raises OSError."""
     with replaced(path) as temporary:
         temporary.write_text(text, "utf-8")
+
+
+def is_litter(path: str) -> bool:
+    """Whether a file is what systems and editors leave beside others: nobody's data, whatever the folder is for."""
+    *folders, name = path.lower().split("/")
+    return (
+        name in _LITTER
+        or any(part.startswith(".") and part not in (".", "..") for part in (*folders, name))
+        or ("__macosx" in folders)
+    )
 
 
 def without_temporary_mark(name: str) -> str:

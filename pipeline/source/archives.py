@@ -61,21 +61,23 @@ class Input:
 
     split: str
     path: str
+    flag: str = "--input"
+    """Where the path was given, for what is said of it."""
 
 
-def parse_input(argument: str) -> Input:
+def parse_input(argument: str, flag: str = "--input") -> Input:
     """`train=PATH`, or PATH alone for train."""
     split, equals, path = argument.partition("=")
     if not equals or not re.fullmatch(r"\w+", split):
-        return Input("train", argument)
+        return Input("train", argument, flag)
     if split not in SPLITS:
         raise UserError(
-            f"--input {argument}: expected one of the splits {', '.join(SPLITS)}, found {split!r}; "
-            f"for a path with a = in it write --input train={argument}"
+            f"{flag} {argument}: expected one of the splits {', '.join(SPLITS)}, found {split!r}; "
+            f"for a path with a = in it write {flag} train={argument}"
         )
     if not path:
-        raise UserError(f"--input {argument}: expected a path after {split}=, found none")
-    return Input(split, path)
+        raise UserError(f"{flag} {argument}: expected a path after {split}=, found none")
+    return Input(split, path, flag)
 
 
 def list_members(inputs: Iterable[Input], validation_fraction: float) -> list[Member]:
@@ -149,7 +151,7 @@ def _members_of(one: Input) -> list[Member]:
     if not members:
         found = f"{len(files)} other files" if files else "nothing"
         raise UserError(
-            f"--input {one.split}={one.path}: expected a .gnt, a .zip, or a folder or glob of them, found {found}; "
+            f"{one.flag} {one.split}={one.path}: expected a .gnt, a .zip, or a folder or glob of them, found {found}; "
             "check the path"
         )
     return members

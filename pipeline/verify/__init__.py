@@ -17,6 +17,11 @@ from schemas.machine import available_cores
 if TYPE_CHECKING:
     from pipeline.verify.check import Advance
 
+_UNCHECKED = (
+    "the archives weren't looked at: whether a bitmap_digest, and an ink_fraction, a crop, a width and a height that "
+    "fit together, are a bitmap's own, --against [SPLIT=]PATH tells"
+)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status: 0 if the data set is intact, 1 with findings, 2 if there is none."""
@@ -33,7 +38,7 @@ def verify(arguments: argparse.Namespace) -> int:
     prints_its_product()
     started = time.monotonic()
     folder: str = arguments.folder.rstrip("/") or "/"
-    inputs = [parse_input(argument) for argument in arguments.against]
+    inputs = [parse_input(argument, "--against") for argument in arguments.against]
     selection = Selection(None if arguments.all else arguments.sample, arguments.seed)
     with _progress() as advance:
         report = check_dataset(folder, arguments.processes, advance("Checking"))
@@ -49,6 +54,8 @@ def verify(arguments: argparse.Namespace) -> int:
     made = f", {report.recomputed:,} records made again from the archives" if inputs else ""
     state = f"{len(report.findings):,} findings" if report.findings else "intact"
     print(f"{folder}: {state}; {size}{made}, {seconds:,.1f} s, {report.bytes / seconds / 1e6:,.0f} MB/s")
+    if report.card and not inputs:
+        print(f"  {_UNCHECKED}")
     return EXIT_DIFFERENT if report.findings else 0
 
 

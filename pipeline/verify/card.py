@@ -15,6 +15,7 @@ from pipeline.verify.shard import ShardReport
 from schemas.classes import ClassList, ClassListError, parse_classes
 from schemas.dataset import CARD, CLASSES, SIDE_FILES, STAGING_FOLDER, TFDS_LABELS, Card, Counts, index_name
 from schemas.errors import UserError, explained, printable
+from schemas.machine import is_litter
 from schemas.manifest import DROPPED, KEPT, REJECTED
 
 _NOT_NAMED_BY = {"1.0.0": ("deflate",)}
@@ -84,7 +85,7 @@ def check_files(card: Card, classes: ClassList | None, folder: str) -> list[Find
         found = storage.find(folder)
     for file in found:
         name = file.path.removeprefix(folder).lstrip("/")
-        if name not in mine and not name.startswith(f"{STAGING_FOLDER}/"):
+        if name not in mine and not name.startswith(f"{STAGING_FOLDER}/") and not is_litter(name):
             findings.append(Finding(printable(name), "expected only what the card lists, found this file; remove it"))
     return findings
 

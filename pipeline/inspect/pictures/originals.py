@@ -53,7 +53,7 @@ class Originals:
         same = []
         for path in self.against or [entry.location]:
             if path not in self._listed:
-                one = archives.parse_input(path) if self.against else Input(entry.split, path)
+                one = archives.parse_input(path, "--against") if self.against else Input(entry.split, path)
                 self._listed[path] = archives.list_members([one], 0) if storage.find(one.path) else []
             same += [one for one in self._listed[path] if (one.name, one.size_bytes) == (entry.member, entry.bytes)]
         if not same and self.against:
