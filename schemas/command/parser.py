@@ -69,7 +69,9 @@ class Parser(argparse.ArgumentParser):
 def path_or_url(text: str) -> str:
     """The type of a flag that is a path or a URL: ~ is expanded, in `SPLIT=~/x` too."""
     try:
-        return expanded(_sound(text))
+        if not text:
+            raise UserError("expected a path, found an empty text")
+        return expanded(text)
     except UserError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
@@ -83,6 +85,8 @@ def local_path(text: str) -> Path:
 
 def expanded(text: str) -> str:
     """A path, or `SPLIT=PATH`, with the home folder for its ~; a URL as it is. Raises UserError for nobody's home."""
+    if "\0" in text:
+        raise UserError(f"{text}: expected a path, found one with a NUL byte in it")
     split, own = _WITH_SPLIT.fullmatch(text).groups(default="")  # type: ignore[union-attr]
     if not own.startswith("~") or "://" in own:
         return text
@@ -106,14 +110,6 @@ _WITH_SPLIT = re.compile(r"(\w+=)?(.*)", re.DOTALL)
 def _home_is_known(text: str) -> bool:
     """With HOME set to nothing ~/x would be /x."""
     return bool(os.environ.get("HOME", "unset")) or text.partition("/")[0] != "~"
-
-
-def _sound(text: str) -> str:
-    if not _WITH_SPLIT.fullmatch(text)[2]:  # type: ignore[index]
-        raise UserError("expected a path, found an empty text")
-    if "\0" in text:
-        raise UserError("expected a path, found one with a NUL byte in it")
-    return text
 
 
 def _plain(flag: str) -> str:
