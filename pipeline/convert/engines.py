@@ -77,7 +77,7 @@ def _why_none(name: str, error: Exception) -> str:
     """Why Beam has no such runner: there is none, or it can't be loaded here."""
     known = beam_options.StandardOptions.KNOWN_RUNNER_NAMES
     if "." in name or name.lower().removesuffix("runner") in (one.lower().removesuffix("runner") for one in known):
-        return f"Beam has it, but can't load it here ({str(error).splitlines()[0]}); use DirectRunner or FlinkRunner"
+        return f"it can't be loaded here ({str(error).splitlines()[0]}); use DirectRunner or FlinkRunner"
     close = difflib.get_close_matches(name, known, 1)
     hint = f"did you mean {close[0]}?" if close else "DirectRunner is this machine, docs/cluster.md names the others"
     return f"expected one of Beam's runners, found none of that name; {hint}"

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from pipeline.inspect.manifest import explained_duckdb, fetched, open_sealed
 from schemas.command import can_hold_any_text, make_console, print_whole
-from schemas.errors import printable
+from schemas.errors import UserError, printable
 
 MOST_TABLE_ROWS = 500
 """What a table on a terminal shows; the other formats give every row."""
@@ -24,11 +24,15 @@ _ADVICE = "the only view is manifest, DESCRIBE manifest lists its columns; no fi
 
 def print_answer(folder: str, sql: str, style: str, out: TextIO) -> None:
     """Runs `sql` over the manifest and prints what it gives. Raises UserError for SQL that can't be run."""
+    try:
+        sql.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"--sql: expected UTF-8, found something else at character {error.start:,}") from error
     inspected = open_sealed(folder)
     with explained_duckdb("--sql", _ADVICE):
         result = inspected.connection.execute(sql)
-        if result.description is None:
-            return
+        if result is None or result.description is None:
+            raise UserError(f"--sql: expected a question, found none in {sql!r}; for instance SELECT * FROM manifest")
         names = [str(column[0]) for column in result.description]
         _STYLES[style](names, fetched(result), out)
 

@@ -31,7 +31,11 @@ class Parser(argparse.ArgumentParser):
         self.given: Sequence[str] = ()
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        self.given = self._flags_in(args if args is not None else sys.argv[1:])
+        args = list(sys.argv[1:] if args is None else args)
+        for word in args:
+            if word.startswith("-") and word.endswith("=--"):  # argparse would hand on an empty list
+                raise UserError(f"{word}: expected a value, found --")
+        self.given = self._flags_in(args)
         for flag in self.given:
             meant = self._spelt.get(_plain(flag))
             if meant is not None:
@@ -51,7 +55,7 @@ class Parser(argparse.ArgumentParser):
 
     @property
     def _spelt(self) -> dict[str, str]:
-        """Flag without dashes and underscores -> the flag, of every flag there is."""
+        """Flag without its dashes -> the flag, of every flag there is."""
         return {_plain(flag): flag for flag in self._option_string_actions if flag.startswith("--")}
 
     def _flags_in(self, arguments: Sequence[str]) -> list[str]:
@@ -113,4 +117,4 @@ def _home_is_known(text: str) -> bool:
 
 
 def _plain(flag: str) -> str:
-    return flag.lstrip("-").replace("-", "").replace("_", "").lower()
+    return flag.lstrip("-").replace("-", "_").lower()

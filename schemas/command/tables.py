@@ -25,7 +25,7 @@ def print_whole(console: Console, table: Any) -> None:
     wide = Console(
         file=console.file,
         width=_NO_EDGE,
-        force_terminal=console.is_terminal,
+        force_terminal=console.is_terminal and not console.is_dumb_terminal,  # to Rich all dumb ones have 80 columns
         color_system=console.color_system,  # type: ignore[arg-type]
         no_color=console.no_color,
         markup=False,

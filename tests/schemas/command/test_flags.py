@@ -125,7 +125,6 @@ def test_a_path_that_is_none_is_refused(value: str, capsys: pytest.CaptureFixtur
     ("typed", "meant"),
     [
         ("--image-size", "--image_size"),
-        ("--imagesize", "--image_size"),
         ("-output", "--output"),
         ("--OUTPUT", "--output"),
         ("--keep-staging", "--keep_staging"),
@@ -165,3 +164,8 @@ def test_a_flag_of_another_program_that_is_like_ours_is_left_alone(capsys: pytes
     assert parser.parse_known_args(["--outputs_of_beam=3", "--", "--out-put"])[0].rest == ["--out-put"]
     assert os.path.expanduser("~") != "~"
     capsys.readouterr()
+
+
+def test_two_dashes_are_no_value(capsys: pytest.CaptureFixture[str]) -> None:
+    assert_refused(called(sample.main, capsys)("--output=--"), "--output=--: expected a value, found --")
+    assert_refused(called(convert_main, capsys)("--input=--", "--output=o"), "--input=--: expected a value, found --")

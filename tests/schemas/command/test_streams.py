@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 import tiny_run
 from commands import converted, inputs
+from places import ROOT
 
 from schemas.command import EXIT_READER_GONE, run_command
 from schemas.command.streams import prints_its_product
@@ -108,35 +110,48 @@ def test_characters_that_an_encoding_lacks(dataset: Path, encoding: str) -> None
     for arguments in (["--format=json"], ["--sql", "SELECT '𠀀é', char FROM manifest", "--format=json"]):
         status, out, _ = run("pipeline.inspect", dataset, *arguments, PYTHONIOENCODING=encoding)
         assert status == 0
-        assert "啊" in str(__import__("json").loads(out))  # escapes that JSON knows
+        assert "啊" in str(json.loads(out))  # escapes that JSON knows
+
+
+CALLS = """
+import json, sys
+from importlib import import_module
+calls, into = json.loads(sys.argv[1]), sys.argv[2]
+with open(into, "w") as statuses:
+    for module, arguments in calls:
+        print(import_module(module).main(arguments), file=statuses, flush=True)
+"""
+"""Several commands in one process, which imports TensorFlow once; their statuses go to a file."""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", WAYS)
-def test_a_model_and_its_words(archives: Path, tmp_path: Path, way: str) -> None:
-    data = tiny_run.data_set(tmp_path, archives)
-    trained = tmp_path / "trained"
-    flags = ("--arch=vgg11", "--width=0.0625", "--global_batch=16", "--steps=4", "--log_steps=1")
-    assert_went_on(run("model.train", "--data", data, "--model_dir", trained, *flags, way=way), way)
-    assert (trained / "model.keras").exists()
-    of_run = ("--model", trained)
-    assert_went_on(run("model.evaluate", *of_run, "--data", data, way=way), way)
-    assert (trained / "evaluation.parquet").exists()
-    assert_went_on(run("model.export", *of_run, "--format=saved_model", way=way), way)
-    assert (trained / "saved_model").exists()
-    (trained / "report.html").unlink(missing_ok=True)
-    assert_went_on(run("model.report", *of_run, "--data", data, "--split=test", way=way), way)
-    assert (trained / "report.html").exists()
-    assert_ended(run("model.predict", *of_run, archives / "test" / "1241-c.gnt", way=way), way)
-
-
-@pytest.mark.slow
-def test_an_answer_in_latin_1(archives: Path, tmp_path: Path) -> None:
-    made = tiny_run.make_run(tmp_path / "run")
-    arguments = ("--model", made, "--records=2", archives / "test" / "1241-c.gnt")
-    status, out, err = run("model.predict", *arguments, PYTHONIOENCODING="latin-1")
-    assert (status, err) == (0, "")
-    assert out.count(b"\n") == 2
+@pytest.mark.parametrize(("way", "ended"), [(FULL, 2), (CLOSED, 2), (GONE, EXIT_READER_GONE), ("> out", 0)])
+def test_a_model_and_its_words(archives: Path, tmp_path: Path, way: str, ended: int) -> None:
+    data, made, trained = tiny_run.data_set(tmp_path, archives), tmp_path / "run", tmp_path / "trained"
+    of_run, of_data = ["--model", str(tiny_run.make_run(made))], ["--data", str(data)]
+    flags = ["--arch=vgg11", "--width=0.0625", "--global_batch=16", "--steps=4", "--log_steps=1"]
+    calls = [
+        ("model.train", [*of_data, "--model_dir", str(trained), *flags]),
+        ("model.evaluate", [*of_run, *of_data]),
+        ("model.export", [*of_run, "--format=saved_model"]),
+        ("model.report", [*of_run, *of_data, "--split=test"]),
+        ("model.predict", [*of_run, "--records=2", str(archives / "test" / "1241-c.gnt")]),
+    ]
+    done = subprocess.run(
+        ["bash", "-c", f'"$@" {way}', "bash", sys.executable, "-c", CALLS, json.dumps(calls), tmp_path / "statuses"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONIOENCODING": "latin-1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    assert "Exception ignored" not in done.stderr
+    assert (tmp_path / "statuses").read_text().split() == ["0", "0", "0", "0", str(ended)], done.stderr
+    said = [line for line in done.stderr.splitlines() if "can't write to stdout" in line]
+    assert len(said) == {0: 0, EXIT_READER_GONE: 4, 2: 5}[ended]
+    for path in ("trained/model.keras", "run/evaluation.parquet", "run/saved_model", "run/report.html"):
+        assert (tmp_path / path).exists()
 
 
 class Failing(io.TextIOWrapper):
