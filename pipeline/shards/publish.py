@@ -20,7 +20,13 @@ from schemas.dataset import Card, Counts, MemberInput, Split
 from schemas.errors import UserError, explained, printable
 from schemas.example import FORMAT_VERSION, IMAGE, LABEL, SAMPLE_ID
 from schemas.machine import without_temporary_mark
-from schemas.manifest import DROPPED, KEPT, REJECTED
+from schemas.manifest import BLANK, DROPPED, KEPT, LARGER_THAN_IMAGE, REJECTED
+
+_ADVICE = {
+    LARGER_THAN_IMAGE: "name a larger --image_size, or leave --resize at fit",
+    BLANK: "look at the archive, whose pictures hold no ink",
+}
+"""Reasons for which no archive is to blame -> what to do."""
 
 
 def build_card(
@@ -73,8 +79,8 @@ def check_rejects(card: Card, max_reject_fraction: float) -> None:
             )
             raise UserError(
                 f"{name}: expected at most {max_reject_fraction:.2%} of the records rejected, found {rejected:,} of "
-                f"{counts.read:,} ({reasons}), most of them in {worst.member} of {worst.location}; replace damaged "
-                "archives, or allow more with --max_reject_fraction"
+                f"{counts.read:,} ({reasons}), most of them in {worst.member} of {worst.location}; "
+                f"{_instead(counts.rejected)}, or allow more with --max_reject_fraction"
             )
         if not counts.kept:
             reasons = ", ".join(f"{n:,} {reason}" for reason, n in {**counts.dropped, **counts.rejected}.items())
@@ -82,6 +88,11 @@ def check_rejects(card: Card, max_reject_fraction: float) -> None:
                 f"{name}: expected records to keep, found none among {counts.read:,}"
                 f"{f' ({reasons})' if reasons else ''}; check the input and --classes"
             )
+
+
+def _instead(rejected: Mapping[str, int]) -> str:
+    """What to do about the commonest reason."""
+    return _ADVICE.get(max(rejected, key=lambda reason: rejected[reason]), "replace damaged archives")
 
 
 def side_files(card: Card, classes: ClassList) -> dict[str, str]:

@@ -88,10 +88,12 @@ def local_path(text: str) -> Path:
 
 
 def expanded(text: str) -> str:
-    """A path, or `SPLIT=PATH`, with the home folder for its ~; a URL as it is. Raises UserError for nobody's home."""
+    """A path, or `SPLIT=PATH`, with the home folder for ~; a URL as it is. Raises UserError for what leads nowhere."""
     if "\0" in text:
         raise UserError(f"{text}: expected a path, found one with a NUL byte in it")
     split, own = _WITH_SPLIT.fullmatch(text).groups(default="")  # type: ignore[union-attr]
+    if re.match(r"(?!file)\w+://(/|$)", own):  # some stores' clients would wait for a bucket of no name
+        raise UserError(f"{own}: expected a bucket's name after ://, found none")
     if not own.startswith("~") or "://" in own:
         return text
     found = os.path.expanduser(own)

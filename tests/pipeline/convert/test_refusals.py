@@ -161,3 +161,10 @@ def test_an_archive_that_grows_meanwhile_is_noticed(
     message = "expected the file that was listed, found it changed during the conversion"
     assert_refused(convert(f"--input={path}", f"--output={tmp_path}/o"), message)
     assert not (tmp_path / "o/dataset.json").exists()
+
+
+def test_no_archive_is_blamed_for_the_flags(archives: Path, tmp_path: Path, convert: Run) -> None:
+    flags = ("--resize=none", "--crop=none", "--image_size=32")
+    outcome = convert(f"--input={archives}/train", f"--output={tmp_path}/o", *flags)
+    assert_refused(outcome, r"\(larger_than_image .*; name a larger --image_size, or leave --resize at fit, or")
+    assert "damaged" not in outcome[2]

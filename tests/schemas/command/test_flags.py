@@ -97,7 +97,7 @@ def test_no_folder_is_called_tilde(home: Path, archives: Path, capsys: pytest.Ca
     capsys.readouterr()
 
 
-def test_nobodys_home_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_that_leads_nowhere_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for text in ("~nobody-of-that-name/x", "train=~nobody-of-that-name"):
         with pytest.raises(UserError, match=r"expected ~ to be a home folder, found none; write the folder out"):
             expanded(text)
@@ -106,6 +106,9 @@ def test_nobodys_home_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert expanded("./~x") == "./~x"
     assert expanded("~") == str(home)
     assert expanded("gs://~/x") == "gs://~/x"
+    for text in ("gs://", "train=s3:///x", "s3://"):
+        with pytest.raises(UserError, match="expected a bucket's name after ://, found none"):
+            expanded(text)
     monkeypatch.setenv("HOME", "")
     with pytest.raises(UserError, match="expected ~ to be a home folder"):
         expanded("~/x")  # /x, otherwise
