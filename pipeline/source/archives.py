@@ -91,7 +91,7 @@ def list_inputs(inputs: Iterable[Input], validation_fraction: float) -> Listing:
     loud = [(file, kind) for file, kind in passed if not kind.is_harmless]
     if loud:
         warnings.append(f"passed over {_many(len(loud), 'file')} that aren't .gnt or .zip: {_named(loud)}")
-    return Listing([by_name[key] for key in sorted(by_name)], _summed(passed), warnings)
+    return Listing([by_name[key] for key in sorted(by_name)], _summed(passed), list(map(printable, warnings)))
 
 
 @dataclass

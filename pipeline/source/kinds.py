@@ -165,7 +165,7 @@ def of_file(name: str, read_head: Callable[[], bytes]) -> Kind:
 
 
 def _is_hidden(part: str) -> bool:
-    return part == "__macosx" or (part.startswith(".") and part.strip(".") != "" and part != ".gnt")
+    return part == "__macosx" or (part.startswith(".") and part.strip(".") != "")
 
 
 def is_gnt(head: bytes) -> bool:

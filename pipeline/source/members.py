@@ -127,7 +127,7 @@ def _other_than_a_zip(location: str) -> str | None:
         tail = storage.read_range(location, max(0, size - zips.TAIL_BYTES), zips.TAIL_BYTES)
     except (OSError, UserError):
         return None
-    if kind is kinds.ZIP and zips.is_last_volume(tail):
+    if kind in (None, kinds.ZIP) and zips.is_last_volume(tail):
         kind = kinds.VOLUME
     if kind is None or kind is kinds.ZIP:
         return None

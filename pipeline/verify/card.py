@@ -137,6 +137,10 @@ def check_totals(card: Card, reports: Mapping[str, Sequence[ShardReport]]) -> li
                     f"{entry.member} of {entry.archive}: expected {dict(_kinds(entry.counts))}, found {dict(found)} in "
                     "the manifest; convert again"
                 )
+            lost_bytes = sum(report.lost_bytes[entry.member] for report in shards)
+            if entry.lost_bytes not in (None, lost_bytes):
+                what = f"expected lost_bytes {lost_bytes:,}, found {entry.lost_bytes:,} on the card"
+                findings.add(f"{entry.member} of {entry.archive}: {what}; convert again")
         split = card.splits[name]
         labels = set().union(*(report.labels for report in shards))
         if len(labels) != split.characters:

@@ -14,8 +14,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.manifest import LOST_REASONS
-
 _MASK = 2**64 - 1
 
 
@@ -26,12 +24,9 @@ class Tally:
     rows: int = 0
     balance: int = 0
     """Hashes of the beginnings minus hashes of the ends, modulo 2^64."""
-    lost_bytes: int = 0
-    """Of the rows rejected for one of LOST_REASONS."""
 
     def __add__(self, other: Tally) -> Tally:
-        lost_bytes = self.lost_bytes + other.lost_bytes
-        return Tally(self.rows + other.rows, (self.balance + other.balance) & _MASK, lost_bytes)
+        return Tally(self.rows + other.rows, (self.balance + other.balance) & _MASK)
 
     def tiles(self, size_bytes: int) -> bool:
         """Whether the rows cover a member of that size from its first byte to its last, each byte once."""
@@ -50,13 +45,8 @@ def tally_rows(rows: pa.Table) -> dict[str, Tally]:
     starts = np.searchsorted(code[order], np.arange(len(members.dictionary)))
     sums = np.add.reduceat(change, starts) if len(starts) else change
     counts = np.diff(starts, append=len(code))
-    is_lost = np.asarray(pc.is_in(rows["reason"], pa.array(LOST_REASONS)))
-    lost = np.bincount(code[is_lost], size[is_lost], len(members.dictionary))
     names = members.dictionary.to_pylist()
-    return {
-        name: Tally(int(n), int(balance), int(lost_bytes))
-        for name, n, balance, lost_bytes in zip(names, counts, sums, lost, strict=True)
-    }
+    return {name: Tally(int(n), int(balance)) for name, n, balance in zip(names, counts, sums, strict=True)}
 
 
 def gaps(parts: Iterable[pa.Table], member: str, size_bytes: int) -> Iterator[str]:

@@ -82,11 +82,10 @@ def _find_members(card: Card, listed: Iterable[Member], report: Report) -> list[
             report.findings.append(Finding(where, f"{what}; it is another file, or it was damaged"))
         else:
             found.append((entry, member))
-            what = what_instead(member) if entry.what else None
-            if what != entry.what:
-                report.findings.append(
-                    Finding(where, f"expected {what}, found {entry.what} on the card; convert again")
-                )
+            is_now = what_instead(member) if entry.what else None
+            if is_now != entry.what:
+                say = f"expected what={is_now!r}, as the archive says, found {entry.what!r}; convert again"
+                report.findings.append(Finding(where, say))
     for split, name in by_name:
         member = by_name[split, name]
         what = f"expected every member of --against {split}=… in the data set, found it missing; convert it too"
