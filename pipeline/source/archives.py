@@ -168,7 +168,7 @@ def _look_into_zip(one: Input, file: storage.StoredFile, root: str, found: _Foun
         entries, others = zips.list_entries(file.path, stream)
         passed = len(found.passed)
         for other in others:
-            of_zip = PassedFile(printable(file.path), printable(other.path), "")
+            of_zip = PassedFile(printable(file.path), _short(printable(other.path)), "")
             found.pass_over(of_zip, other.path, partial(other.head, stream, kinds.HEAD_BYTES))
     if not entries:
         names = f": {_named(found.passed[passed:])}" if others else ""
@@ -212,12 +212,12 @@ def _name(where: str, members: Sequence[Member], paths: Sequence[str], found: _F
 
 def _refuse_the_same(where: str, members: Sequence[Member], paths: Sequence[str]) -> None:
     """Raises UserError if two members of one name are the same one, or can't be told apart."""
-    sizes = Counter(member.size_bytes for member in members)
+    sizes, names = Counter(member.size_bytes for member in members), Counter(member.name for member in members)
     seen: dict[object, int] = {}
     for i, member in enumerate(members):
-        if len(member.name) > zips.MAX_NAME_CHARACTERS or sum(one.name == member.name for one in members) > 1:
+        if len(member.name) > zips.MAX_NAME_CHARACTERS or names[member.name] > 1:
             raise UserError(
-                f"{where}: expected every member's name once, found {paths[i]} more than once; "
+                f"{where}: expected every member's name once, found {_short(paths[i])} more than once; "
                 "unpack it, rename one of them, and name the folder"
             )
         content: object = i
@@ -225,7 +225,7 @@ def _refuse_the_same(where: str, members: Sequence[Member], paths: Sequence[str]
             content = member.size_bytes, member.version if member.zip_entry is not None else _crc(member)
         first = seen.setdefault(content, i)
         if first != i:
-            a, b = (paths[k] if member.zip_entry is not None else members[k].location for k in (first, i))
+            a, b = (_short(paths[k]) if member.zip_entry is not None else members[k].location for k in (first, i))
             raise UserError(
                 f"{where}: expected every member's name once, found {storage.base_name(paths[i])} in {a} and in {b}, "
                 "the same bytes twice; leave one of them out"
@@ -284,6 +284,12 @@ def _summed(passed: Sequence[tuple[PassedFile, Kind]]) -> PassedOver:
     in_order = sorted(passed, key=lambda one: (one[1].is_harmless, one[0].location, one[0].name))
     counted = Counter(kind.what for _, kind in passed)
     return PassedOver(len(passed), dict(sorted(counted.items())), [file for file, _ in in_order[:MOST_PASSED]])
+
+
+def _short(name: str) -> str:
+    """A name in a zip can fill a page."""
+    most = zips.MAX_NAME_CHARACTERS
+    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def _many(count: int, noun: str) -> str:

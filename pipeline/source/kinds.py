@@ -45,7 +45,7 @@ _DGRL = Kind("handwritten text lines (.dgrl)", "it holds lines, not characters: 
 _MPF = Kind("features of characters (.mpf)", "it holds no images: take HWDB's .gnt archives")
 _IMAGE = Kind("an image", "leave it out; model.predict reads images", is_harmless=True)
 _PDF = Kind("a PDF", "leave it out", is_harmless=True)
-_TEXT = Kind("text", "leave it out", is_harmless=True)
+_TEXT = Kind("text", "look into it: a download that failed leaves a message", is_harmless=True)
 _SYSTEM = Kind("a file of the system's", "leave it out", is_harmless=True)
 _EMPTY = Kind("an empty file", "download it again")
 OTHER = Kind("a file of another kind", "leave it out, or convert it to GNT")

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 SUFFIX = ".gnt"
 _UTF_8 = 0x800
 _UNICODE_PATH = 0x7075
+_MOST_FOLDERS = 16  # of which a member's name may tell; a hostile zip can have thousands
 
 
 def writer_of(name: str) -> str:
@@ -96,7 +97,8 @@ def told_apart(paths: Iterable[str]) -> list[str]:
         alike.setdefault(own[-1], []).append(i)
     names = [own[-1] for own in parts]
     for group in alike.values():
-        for depth in range(2, max(len(parts[i]) for i in group) + 1) if len(group) > 1 else ():
+        longest = max(len(parts[i]) for i in group) if len(group) > 1 else 0
+        for depth in range(2, min(longest, _MOST_FOLDERS) + 1):
             tails = {i: "/".join(parts[i][-depth:]) for i in group}
             if len(set(tails.values())) == len(group):
                 for i, tail in tails.items():

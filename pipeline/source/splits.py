@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 from pipeline.source.names import person
 from schemas.dataset import SPLITS
@@ -19,7 +20,8 @@ _WORDS = {
     "validation": ("validation", "valid", "val", "dev", "validationset", "valset", "devset"),
     "test": ("test", "tst", "testing", "testset", "testdata"),
 }
-_SHOWN = 4
+_DATA = {"hwdb", "casia", "gnt", "data", "set", "part", "p", "images", "offline", "files", "all"}
+_SHOWN, _LONGEST = 4, 100
 _SPLIT_OF = {word: split for split, words in _WORDS.items() for word in words}
 
 
@@ -64,15 +66,29 @@ class Named:
 
 
 def named_split(folders: Sequence[str], inner: Sequence[str], root: str) -> Named | None:
-    """The part nearest to the file; `folders` is its path from `root` on, `inner` the rest of it, inside a zip."""
+    """The part nearest to the file; `folders` is its path from `root` on, `inner` the rest of it, inside a zip.
+
+    The folder that is the root itself says so only if its name says little else: somebody's test_run isn't meant.
+    """
     parts = [*folders, *inner]
     for i in reversed(range(len(parts))):
-        words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", parts[i])
-        splits = {_SPLIT_OF[word.lower()] for word in words if word.lower() in _SPLIT_OF}
-        if len(splits) == 1:
+        if split := _split_of(parts[i]):
             path = "/".join([*([root.rstrip("/")] if root else []), *folders[: i + 1]])
-            return Named(splits.pop(), parts[i], path if i < len(folders) else None)
+            return Named(split, parts[i], path if i < len(folders) else None)
+    base = root.rstrip("/").rpartition("/")[2]
+    if (split := _split_of(base)) and all(word in _SPLIT_OF or word in _DATA for word in _words(base)):
+        return Named(split, base, root.rstrip("/"))
     return None
+
+
+@lru_cache(1024)
+def _split_of(part: str) -> str | None:
+    splits = {_SPLIT_OF[word] for word in _words(part) if word in _SPLIT_OF}
+    return splits.pop() if len(splits) == 1 else None
+
+
+def _words(part: str) -> list[str]:
+    return [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", part[:_LONGEST])]
 
 
 def misplaced_line(path: str, split: str, found: Sequence[Named]) -> str | None:
@@ -80,7 +96,9 @@ def misplaced_line(path: str, split: str, found: Sequence[Named]) -> str | None:
     counted = Counter(one for one in found if one.split != split)
     if not counted:
         return None
-    shown = [f"{one.part} ({n:,} {'member' if n == 1 else 'members'})" for one, n in counted.most_common(_SHOWN)]
+    shown = [
+        f"{one.part[:_LONGEST]} ({n:,} {'member' if n == 1 else 'members'})" for one, n in counted.most_common(_SHOWN)
+    ]
     more = f" and {len(counted) - _SHOWN:,} more" if len(counted) > _SHOWN else ""
     others = " and ".join(name for name in SPLITS if name in {one.split for one in counted})
     inputs = [f"--input {one.split}={one.path}" for one, _ in Counter(found).most_common(_SHOWN) if one.path]

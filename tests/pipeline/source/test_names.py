@@ -181,6 +181,16 @@ def test_one_path_twice_in_a_zip_is_refused(tmp_path: Path, refused: Callable[[P
     assert "found 1001-c.gnt more than once; unpack it, rename one" in refused(path)
 
 
+def test_thousands_of_one_name_take_no_time(tmp_path: Path, refused: Callable[[Path], str]) -> None:
+    deep = "/".join("x" * 20_000)
+    path = gnt_files.write_zip(tmp_path / "a.zip", {f"{i}/{deep}/1.gnt": b"" for i in range(50)}, zipfile.ZIP_STORED)
+    line = refused(path)
+    assert "more than once; unpack it, rename one" in line
+    assert len(line) < 1_000
+    path = gnt_files.write_zip(tmp_path / "b.zip", {f"{i}/1.gnt": b"" for i in range(20_000)}, zipfile.ZIP_STORED)
+    assert len(set(names(path))) == 20_000
+
+
 def test_two_archives_with_one_name_are_refused(tmp_path: Path, refused: Callable[[Path], str]) -> None:
     for name, data in (("a", A), ("b", B)):
         gnt_files.write_zip(tmp_path / f"{name}.zip", {"1001-c.gnt": data})

@@ -148,6 +148,14 @@ def test_archives_of_both_in_one_folder(tmp_path: Path) -> None:
     assert "goes into train, though named for test" in line
 
 
+@pytest.mark.parametrize(("name", "is_told"), [("test", True), ("HWDB1.1tst_gnt", True), ("test_of_mine", False)])
+def test_a_folder_named_for_another_split(tmp_path: Path, name: str, is_told: bool) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "1241-c.gnt").write_bytes(MEMBER)
+    assert bool(lines(Input("train", str(tmp_path / name)))) == is_told
+    assert lines(Input("test", str(tmp_path / name))) == []
+
+
 def test_folders_of_both_in_one_zip(tmp_path: Path) -> None:
     path = gnt_files.write_zip(tmp_path / "a.zip", {"train/1001-c.gnt": MEMBER, "test/1241-c.gnt": MEMBER})
     (line,) = lines(Input("train", str(path)))
