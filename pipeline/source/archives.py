@@ -106,12 +106,12 @@ class _Found:
     heads: int = 0
     """Files looked into."""
 
-    def pass_over(self, file: PassedFile, path: str, read_head: Callable[[], bytes]) -> None:
-        def head() -> bytes:
+    def pass_over(self, file: PassedFile, path: str, read_head: Callable[[], bytes | None]) -> None:
+        def head() -> bytes | None:
             self.heads += 1
             with contextlib.suppress(OSError, UserError):
-                return read_head() if self.heads <= _MOST_HEADS else b""
-            return b""
+                return read_head() if self.heads <= _MOST_HEADS else None
+            return None
 
         kind = kinds.of_file(path, head)
         self.passed.append((replace(file, what=kind.what), kind))

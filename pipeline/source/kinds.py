@@ -47,7 +47,7 @@ _IMAGE = Kind("an image", "leave it out; model.predict reads images", is_harmles
 _PDF = Kind("a PDF", "leave it out", is_harmless=True)
 _TEXT = Kind("text", "look into it: a download that failed leaves a message", is_harmless=True)
 _SYSTEM = Kind("a file of the system's", "leave it out", is_harmless=True)
-_EMPTY = Kind("an empty file", "download it again")
+_EMPTY = Kind("an empty file", "download it again", is_harmless=True)
 OTHER = Kind("a file of another kind", "leave it out, or convert it to GNT")
 
 _SIGNATURES: tuple[tuple[int, bytes, Kind], ...] = (
@@ -143,10 +143,11 @@ def of_bytes(head: bytes) -> Kind | None:
     return _TEXT if _is_text(head) else None
 
 
-def of_file(name: str, read_head: Callable[[], bytes]) -> Kind:
+def of_file(name: str, read_head: Callable[[], bytes | None]) -> Kind:
     """What a file is that is neither called .gnt nor .zip; `name` is its path in the folder or zip.
 
-    Its bytes are asked for only where the name doesn't say that nobody would expect handwriting in it.
+    Its bytes are asked for only where the name doesn't say that nobody would expect handwriting in it; None if they
+    can't be had.
     """
     *folders, base = name.lower().split("/")
     if base in _HARMLESS_NAMES or any(_is_hidden(part) for part in (*folders, base)):
@@ -156,11 +157,13 @@ def of_file(name: str, read_head: Callable[[], bytes]) -> Kind:
     if suffix in _HARMLESS and not (promised and suffix == "txt"):  # Windows adds .txt, and hides it
         return _HARMLESS[suffix]
     head = read_head()
-    found = of_bytes(head) if head else None
+    found = of_bytes(head) if head is not None else None
     if promised is _UNFINISHED or (promised is VOLUME and found in (None, ZIP, _RAR, _7Z)):
         return promised
+    if promised in (_POT, _PAGE, _DGRL, _MPF) and found in (None, _TEXT):
+        return promised
     if found is None:
-        return OTHER if promised is None or (promised is GNT and head) else promised
+        return OTHER if promised is None or (promised is GNT and head is not None) else promised
     return replace(found, is_harmless=False) if promised else found
 
 

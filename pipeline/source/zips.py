@@ -59,19 +59,19 @@ class Other:
     info: zipfile.ZipInfo
     data_offset: int
 
-    def head(self, stream: BinaryIO, size: int) -> bytes:
-        """Its first bytes, unpacked, of the zip in `stream`; none where they can't be had."""
+    def head(self, stream: BinaryIO, size: int) -> bytes | None:
+        """Its first bytes, unpacked, of the zip in `stream`; None where they can't be had."""
         if self.info.flag_bits & _ENCRYPTED or self.info.compress_type not in (
             zipfile.ZIP_STORED,
             zipfile.ZIP_DEFLATED,
         ):
-            return b""
+            return None
         stream.seek(self.data_offset)
         if self.info.compress_type == zipfile.ZIP_STORED:
             return stream.read(min(size, self.info.compress_size))
         with contextlib.suppress(zlib.error):
             return open_inflated(stream, self.info.compress_size).read(size)
-        return b""
+        return None
 
 
 def list_entries(path: str, stream: BinaryIO) -> tuple[list[Entry], list[Other]]:

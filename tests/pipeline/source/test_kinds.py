@@ -118,9 +118,13 @@ NAMES: dict[str, tuple[bytes, str, bool]] = {
     "1001-c": (MEMBER, "GNT under another name", False),
     "1001-c.gnt~": (NOISE, "a file of another kind", False),
     "a.pot": (NOISE, "online handwriting (.pot)", False),
+    "b.pot": (b"x" * 100, "online handwriting (.pot)", False),
+    "c.pot": (HEADS["a gzip archive"], "a gzip archive", False),
     "a.dgrl": (NOISE, "handwritten text lines (.dgrl)", False),
     "data.bin": (NOISE, "a file of another kind", False),
     "data.mat": (HEADS["an HDF5 file"], "an HDF5 file", False),
+    "d.rar": (b"", "an empty file", False),
+    "flag": (b"", "an empty file", True),
     "readme.txt": (b"hello", "text", True),
     "README": (b"hello", "a file of the system's", True),
     "notes": (b"hello", "text", True),
@@ -144,7 +148,7 @@ def test_names_and_bytes_tell_together(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["a.rar", "a.7z", "a.zip.1", "a.gntx", "a.crdownload", "a.z02", "a.pot"])
 def test_a_name_is_enough_where_the_bytes_cannot_be_had(name: str) -> None:
-    kind = of_file(name, lambda: b"")
+    kind = of_file(name, lambda: None)
     assert not kind.is_harmless
     assert kind is not kinds.OTHER
 

@@ -131,7 +131,9 @@ def test_a_folder_without_gnt_says_what_is_there(folder: Path, tmp_path: Path, c
 
 
 def test_a_zip_without_gnt_says_what_is_there(tmp_path: Path, refused: Callable[[Path], str]) -> None:
-    path = gnt_files.write_zip(tmp_path / "a.zip", {"a/page1.dgrl": b"", "part2.rar": RAR, "readme.txt": b"hello"})
+    path = gnt_files.write_zip(
+        tmp_path / "a.zip", {"a/page1.dgrl": bytes(99), "part2.rar": RAR, "readme.txt": b"hello"}
+    )
     line = refused(path)
     assert "expected .gnt files in the zip, found 3 others: a/page1.dgrl (handwritten text lines" in line
     assert "part2.rar (a RAR archive: unpack it with unrar" in line
