@@ -12,6 +12,7 @@ import numpy as np
 from model.answers import metrics
 from model.answers.reading import Character, Reading, load_run, prepared
 from model.network.devices import setup_tensorflow
+from pipeline.source import kinds
 from pipeline.source.gnt import HEADER_BYTES, SOUND, walk
 from schemas.classes import character_of
 from schemas.command import EXIT_USER_ERROR, Parser, at_least, local_path, prints_its_product, run_command
@@ -78,8 +79,10 @@ def characters_in(path: Path, records: int | None = None) -> Iterator[Character 
         yield UserError(f"{path}: can't be read: {error.strerror or error}; check the name")
         return
     walked = walk(data)
-    if not len(walked):
-        yield UserError(f"{path}: expected GNT records, found an empty file; download it again")
+    kind = kinds.of_bytes(data[: kinds.HEAD_BYTES])
+    if SOUND not in walked.fault and kind is not None and kind is not kinds.GNT:
+        yield UserError(f"{path}: expected GNT records, found {kind.what}; {kind.advice}")
+        return
     for index in range(len(walked) if records is None else min(records, len(walked))):
         offset, fault = int(walked.offset[index]), walked.fault[index]
         if fault != SOUND:

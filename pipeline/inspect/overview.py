@@ -90,6 +90,8 @@ def findings(facts: Facts, official: Sequence[str]) -> list[tuple[str, list[str]
         ("writers with missing characters", _missing(facts)),
         ("identical bitmaps", _identical(facts)),
         ("writers in more than one split", [_shared(facts)]),
+        ("lost", facts.losses if len(facts.losses) == 1 else ["", *facts.losses] if facts.losses else ["nothing"]),
+        ("passed over", facts.passed_over),
         ("published archives", list(official) if len(official) == 1 else ["", *official]),
     ]
 

@@ -22,7 +22,7 @@ from pipeline.verify.ledger import Tally, tally_rows
 from pipeline.verify.rows import ShardJob, check_rows
 from schemas.dataset import ShardFile, index_name
 from schemas.errors import UserError
-from schemas.manifest import KEPT
+from schemas.manifest import KEPT, LOST_REASONS
 
 _FRAME_COLUMNS = ["shard_offset", "shard_bytes", "shard_crc32c", "sample_id", "label", "crop_width", "crop_height"]
 _INDEX_AGAIN = "write it again with python -m pipeline.inspect DIR --index, or delete it"
@@ -37,6 +37,8 @@ class ShardReport:
     """By member: "kept" and "status reason" -> rows."""
     tallies: dict[str, Tally] = field(default_factory=dict)
     """By member."""
+    lost_bytes: Counter[str] = field(default_factory=Counter)
+    """By member: of rows rejected for one of LOST_REASONS."""
     labels: set[int] = field(default_factory=set)
     has_rows: bool = False
     """False if the manifest part can't be read: then the members' counts can't be compared either."""
@@ -60,6 +62,7 @@ def check_shard(job: ShardJob) -> ShardReport:
         report.has_rows = True
         report.kinds = _kinds(rows)
         report.tallies = tally_rows(rows)
+        report.lost_bytes = _lost_bytes(rows)
         kept = rows.filter(pc.equal(rows["status"], KEPT))
         report.labels = set(kept["label"].to_pylist()) - {None}
         if kept.num_rows != file.records:
@@ -206,3 +209,9 @@ def _kinds(rows: pa.Table) -> dict[str, Counter[str]]:
         kind = " ".join(filter(None, (group["status"], group["reason"])))
         kinds.setdefault(group["member"], Counter())[kind] += group["count_all"]
     return kinds
+
+
+def _lost_bytes(rows: pa.Table) -> Counter[str]:
+    lost = rows.filter(pc.is_in(rows["reason"], pa.array(LOST_REASONS)))
+    by_member = lost.group_by("member").aggregate([("source_bytes", "sum")]).to_pylist()
+    return Counter({row["member"]: row["source_bytes_sum"] for row in by_member})
