@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -30,8 +31,10 @@ MemberCounts = dict[str, dict[str, int]]
 
 _ROW_SCHEMA = pa.schema([field for field in staging.STAGED_SCHEMA if field.name != staging.IMAGE])
 _NO_KEYS = np.empty(0, np.uint64)
-_RANGE_BYTES = 64 << 20
-"""64 MiB: most staged rows and images in memory at once, which a shard of the usual size doesn't reach."""
+_MOST_BYTES, _RANGE_BYTES = 64 << 20, 16 << 20
+"""64 MiB: most staged rows and images in memory at once, which a shard of the usual size doesn't reach; 16 MiB: about
+as many of one that does."""
+_MOST_RANGES = 64  # at once: what is large beyond measure is cut once more
 _BATCH_BYTES = 16 << 10  # 16 KiB: of the objects that a batch is, besides its bytes
 
 
@@ -62,7 +65,7 @@ def write_shard(
     if finished is not None:
         return finished
     storage.delete([staging.receipt_path(piece)])  # from here on it would vouch for other bytes
-    tally, is_large = _Tally(len(config.classes)), sum(map(_held_bytes, batches)) > _RANGE_BYTES
+    tally, is_large = _Tally(len(config.classes)), sum(map(_held_bytes, batches)) > _MOST_BYTES
     with (
         _local_folder(staging_folder) as folder,
         open_tfrecord(storage.join(output, name), config) as frames,
@@ -114,8 +117,8 @@ def _ranges(batches: Sequence[StagedBatch], num_shards: int, path: str) -> Itera
     What is more than a range is staged again, to a file at `path`, as if there were so many more shards.
     """
     held = sum(map(_held_bytes, batches))
-    finer = num_shards * (2 * held // _RANGE_BYTES)
-    if held <= _RANGE_BYTES or finer > staging.MOST_SHARDS:
+    finer = num_shards * min(max(2, held // _RANGE_BYTES), _MOST_RANGES)
+    if held <= _MOST_BYTES or finer > staging.MOST_SHARDS:
         yield batches
         return
     _, written = staging.write_staged_chunk(path, _in_ranges(batches, finer), finer)
@@ -129,7 +132,7 @@ def _ranges(batches: Sequence[StagedBatch], num_shards: int, path: str) -> Itera
 
 def _in_ranges(batches: Sequence[StagedBatch], num_shards: int) -> Iterator[pa.Table]:
     """The rows of staged batches, some batches at a time: by shard, and as they came within each."""
-    part_of = np.cumsum([_held_bytes(batch) for batch in batches]) * 2 // _RANGE_BYTES
+    part_of = np.cumsum([_held_bytes(batch) for batch in batches]) // _RANGE_BYTES
     for _, part in itertools.groupby(zip(part_of.tolist(), batches, strict=True), itemgetter(0)):
         rows = pa.Table.from_batches(read_batches(batch for _, batch in part))
         order = np.argsort(staging.shard_of(rows[staging.KEY].to_numpy(), num_shards), kind="stable")
@@ -148,6 +151,7 @@ def _local_folder(staging_folder: str) -> Iterator[str]:
         with tempfile.TemporaryDirectory() as folder:
             yield folder
     else:
+        os.makedirs(staging_folder, exist_ok=True)
         yield staging_folder
 
 
