@@ -27,9 +27,10 @@ def build_card(
     members: Sequence[Member], chunks: Iterable[ChunkReceipt], shards: Iterable[ShardReceipt], config: ConvertConfig
 ) -> Card:
     """The card of a finished conversion. Raises RuntimeError if any record that was read isn't accounted for."""
-    read = Counter[tuple[str, str]]()
+    read, uncompiled = Counter[tuple[str, str]](), False
     for chunk in chunks:
         read[chunk.split, chunk.member] += chunk.records
+        uncompiled = uncompiled or bool(chunk.uncompiled)
     shards = sorted(shards, key=lambda shard: (shard.split, shard.shard))
     kinds: dict[tuple[str, str], Counter[str]] = {}
     for shard in shards:
@@ -54,7 +55,7 @@ def build_card(
         config=config.as_json(),
         class_count=len(config.classes),
         class_digest=config.classes.digest,
-        libraries=library_versions(),
+        libraries=library_versions(uncompiled=uncompiled),
         splits=splits,
         inputs=inputs,
     )
