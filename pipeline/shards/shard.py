@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
-import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -24,13 +23,13 @@ from pipeline.shards.staging import StagedBatch, read_batches
 from pipeline.shards.tfrecord import TFRecordWriter, open_tfrecord
 from schemas.dataset import ShardFile, manifest_part_name, shard_name
 from schemas.errors import explained
+from schemas.machine import make_folder
 from schemas.manifest import KEPT, MANIFEST_SCHEMA, SOURCE_FIELDS
 
 MemberCounts = dict[str, dict[str, int]]
 """By member: "kept" and "status reason" -> records."""
 
 _ROW_SCHEMA = pa.schema([field for field in staging.STAGED_SCHEMA if field.name != staging.IMAGE])
-_NO_KEYS = np.empty(0, np.uint64)
 _MOST_BYTES, _RANGE_BYTES = 64 << 20, 16 << 20
 """64 MiB: most staged rows and images in memory at once, which a shard of the usual size doesn't reach; 16 MiB: about
 as many of one that does."""
@@ -151,7 +150,7 @@ def _local_folder(staging_folder: str) -> Iterator[str]:
         with tempfile.TemporaryDirectory() as folder:
             yield folder
     else:
-        os.makedirs(staging_folder, exist_ok=True)
+        make_folder(staging_folder)
         yield staging_folder
 
 
@@ -159,8 +158,11 @@ def _write_rows(
     staged: Sequence[pa.RecordBatch], shard: str, frames: TFRecordWriter, manifest: ManifestWriter, tally: _Tally
 ) -> None:
     """Writes the next rows of a shard, all of a range of its keys."""
+    if not staged:
+        manifest.write(MANIFEST_SCHEMA.empty_table())
+        return
     # Equal keys are possible among billions of records: the batches' order, member by member, decides then.
-    order = np.argsort(np.concatenate([_NO_KEYS, *(batch[staging.KEY].to_numpy() for batch in staged)]), kind="stable")
+    order = np.argsort(np.concatenate([batch[staging.KEY].to_numpy() for batch in staged]), kind="stable")
     rows = pa.Table.from_batches([batch.drop_columns([staging.IMAGE]) for batch in staged], _ROW_SCHEMA).take(order)
     kept = _is_kept(rows)
     samples = rows.select(["label", "sample_id"]).filter(pa.array(kept))

@@ -50,7 +50,7 @@ class LocalFiles:
 
     @contextlib.contextmanager
     def atomic_write(self, path: str, *, durable: bool = False) -> Iterator[BinaryIO]:
-        with replaced(path) as temporary, open(temporary, "wb") as stream:
+        with replaced(path, durable=durable) as temporary, open(temporary, "wb") as stream:
             yield stream
             if durable:
                 stream.flush()
@@ -58,7 +58,7 @@ class LocalFiles:
 
     @contextlib.contextmanager
     def atomic_large_write(self, path: str) -> Iterator[UncachedStream]:
-        with replaced(path) as temporary, uncached_write(str(temporary)) as stream:
+        with replaced(path, durable=True) as temporary, uncached_write(str(temporary)) as stream:
             yield stream
 
     def status(self, path: str) -> StoredFile | None:
