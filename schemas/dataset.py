@@ -9,9 +9,9 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from schemas.errors import UserError
 from schemas.example import FORMAT_VERSION, IMAGE_ENCODINGS
@@ -171,7 +171,7 @@ def parse_card(text: str | bytes, where: str) -> Card:
             "read it with the release that wrote it, or convert again"
         )
     try:
-        card = _parsed(Card, found, "the card")
+        card: Card = _parsed(Card, found, "the card")
         _check_counts(card)
     except ValueError as error:
         raise DamagedCard(f"{where}: {error}; convert again") from error
@@ -209,17 +209,18 @@ def _digest(fields: Mapping[str, Any]) -> str:
 
 
 _MOST = 2**63 - 1
-_Part = TypeVar("_Part")
 
 
-def _parsed(cls: type[_Part], found: Any, what: str) -> _Part:
+def _parsed(cls: Any, found: Any, what: str) -> Any:
     """A part of the card, of which fields that this release doesn't know are left out. Raises ValueError."""
     if not isinstance(found, dict):
         raise ValueError(f"expected {what} as an object, found {_shown(found)}")
     values = {}
     for field in fields(cls):
         if field.name not in found:
-            raise ValueError(f"expected {field.name} of {what}, found none")
+            if field.default is MISSING and field.default_factory is MISSING:
+                raise ValueError(f"expected {field.name} of {what}, found none")
+            continue  # of a later format than the card's
         values[field.name] = _value(str(field.type), found[field.name], f"{field.name} of {what}")
     return cls(**values)
 
@@ -266,7 +267,8 @@ def _check_counts(card: Card) -> None:
                 f"expected {split.counts.kept:,} records and {split.counts.read:,} rows in the shards of {name}, found "
                 f"{found[0]:,} and {found[1]:,}"
             )
-    named = [*card.splits.items(), *((f"{member.member} of {member.archive}", member) for member in card.inputs)]
+    named: list[tuple[str, Split | MemberInput]] = list(card.splits.items())
+    named += [(f"{member.member} of {member.archive}", member) for member in card.inputs]
     for what, part in named:
         accounted = sum(part.counts.by_status.values())
         if part.counts.read != accounted:

@@ -183,7 +183,9 @@ class Publish(_FileFn):
         job = self.job
         keys = [(split, shard) for split, count in job.config.num_shards.items() for shard in range(count)]
         empty = [key for key in keys if key not in written]
+
+        def write(key: ShardKey) -> ShardReceipt:
+            return write_shard(*key, [], job.config, job.output, job.staging)
+
         with ThreadPoolExecutor(_EMPTY_AT_ONCE) as executor:
-            return list(
-                executor.map(lambda key: write_shard(*key, [], job.config, job.output, job.staging), empty)
-            )
+            return list(executor.map(write, empty))

@@ -82,7 +82,7 @@ class _RowGroup:
     def __init__(self, folder: str) -> None:
         self._valid = [np.zeros(ROW_GROUP_ROWS, bool) for _ in MANIFEST_SCHEMA]
         self._files: list[list[IO[bytes]]] = [
-            [tempfile.TemporaryFile(dir=folder) for _ in range(2 if pa.types.is_string(field.type) else 1)]
+            [tempfile.TemporaryFile(dir=folder) for _ in range(1 + pa.types.is_string(field.type))]  # noqa: SIM115
             for field in MANIFEST_SCHEMA
         ]
         """A column's values; of one of strings, where each begins and ends (int32), and the text."""
@@ -100,7 +100,9 @@ class _RowGroup:
         columns, maps = [], []
         for field, valid, files in zip(MANIFEST_SCHEMA, self._valid, self._files, strict=True):
             mapped = [_mapped(file) for file in files]
-            bits = None if valid[: self.rows].all() else pa.py_buffer(np.packbits(valid[: self.rows], bitorder="little"))
+            bits = (
+                None if valid[: self.rows].all() else pa.py_buffer(np.packbits(valid[: self.rows], bitorder="little"))
+            )
             columns.append(pa.Array.from_buffers(field.type, self.rows, [bits, *map(pa.py_buffer, mapped)]))
             maps += [one for one in mapped if isinstance(one, mmap.mmap)]
         with _let_go(maps):
@@ -124,7 +126,7 @@ def _append(array: pa.Array, files: list[IO[bytes]]) -> None:
         values.write(memoryview(array.buffers()[1])[width * array.offset :][: width * len(array)])
         return
     ends = np.frombuffer(array.buffers()[1], np.int32, 1 + len(array), 4 * array.offset)
-    values.write(ends[1:] + np.int32(text[0].tell() - ends[0]))
+    values.write((ends[1:] + np.int32(text[0].tell() - ends[0])).data)
     text[0].write(memoryview(array.buffers()[2] or b"")[ends[0] : ends[-1]])
 
 

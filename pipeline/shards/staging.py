@@ -177,7 +177,7 @@ def read_batches(batches: Iterable[StagedBatch]) -> list[pa.RecordBatch]:
         with explained(f"read {path}"), open(path, "rb", buffering=0) as stream:
             for batch, part in own:
                 stream.seek(batch.begin)
-                stream.readinto(part)
+                stream.readinto(part.data)
     return list(map(_parse, staged, parts))
 
 

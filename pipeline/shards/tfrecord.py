@@ -17,7 +17,7 @@ from schemas.errors import explained
 
 if TYPE_CHECKING:
     from pipeline.shards.layout import Frames
-    from pipeline.storage import UncachedStream
+    from pipeline.storage.uncached import UncachedStream
 
 _NO_OFFSETS = np.empty(0, np.int64)
 _PIECE_BYTES = 256 << 10  # 256 KiB of images stay in a core's cache from being unpacked to being hashed and written

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -59,15 +59,23 @@ class Records:
         return int(self.offset[-1] + self.size[-1]) if len(self) else 0
 
     def part(self, which: slice) -> Records:
-        return Records(*(getattr(self, field.name)[which] for field in fields(self)))
+        return _records_of([array[which] for array in self.arrays], self.fault[which])
 
     def followed_by(self, others: Records) -> Records:
-        arrays = (np.concatenate([getattr(one, field.name) for one in (self, others)]) for field in fields(self)[:-1])
-        return Records(*arrays, fault=self.fault + others.fault)
+        joined = [np.concatenate(two) for two in zip(self.arrays, others.arrays, strict=True)]
+        return _records_of(joined, self.fault + others.fault)
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        return self.offset, self.size, self.tag_code, self.width, self.height
 
 
-_NO_NUMBERS = np.empty(0, np.int32)
-NO_RECORDS = Records(_NO_NUMBERS.astype(np.int64), _NO_NUMBERS.astype(np.int64), *[_NO_NUMBERS] * 3, fault=[])
+def _records_of(arrays: Sequence[np.ndarray], fault: list[str]) -> Records:
+    offset, size, tag_code, width, height = arrays
+    return Records(offset, size, tag_code, width, height, fault)
+
+
+NO_RECORDS = _records_of([np.empty(0, np.int64)] * 2 + [np.empty(0, np.int32)] * 3, [])
 
 
 def walk(data: bytes | memoryview, *, stop: int | None = None, last: bool = True) -> Records:

@@ -95,7 +95,7 @@ def test_what_cannot_be_is_refused_in_one_line(
     assert str(refused.value).isprintable()
 
 
-@pytest.mark.parametrize("text", ["", "[]", "null", "3", "\"\"", "{}", "{\"format_version\": \"1.1.0\"}", "[" * 9_999])
+@pytest.mark.parametrize("text", ["", "[]", "null", "3", '""', "{}", '{"format_version": "1.1.0"}', "[" * 9_999])
 def test_what_is_no_card_is_refused(text: str) -> None:
     with pytest.raises(DamagedCard):
         parse_card(text, CARD)

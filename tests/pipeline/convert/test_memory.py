@@ -82,9 +82,10 @@ def converted(folder: Path, *flags: str) -> tuple[Card, int]:
     command = [sys.executable, "-m", "pipeline.convert", f"--input={folder}/in", f"--output={folder}/out"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command += ["--max_reject_fraction=1", *flags]
-    with open(folder / "log", "w+") as log, subprocess.Popen(
-        command, env=environment, stdout=log, stderr=log
-    ) as process:
+    with (
+        open(folder / "log", "w+") as log,
+        subprocess.Popen(command, env=environment, stdout=log, stderr=log) as process,
+    ):
         root, peak = psutil.Process(process.pid), 0
         while process.poll() is None:
             try:
