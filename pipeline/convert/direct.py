@@ -215,7 +215,9 @@ _servers: list[ForkServer] = []
 
 def compiling() -> tuple[float, bool] | None:
     """For how many seconds a process of this one's conversions has been compiling, and whether that will be kept."""
-    jit: Any = sys.modules.get("pipeline.steps.jit")  # which imports Numba
-    begun = [(jit.compiling_since, jit.is_kept)] if jit and jit.compiling_since is not None else []
-    begun += [(server.since, server.keeps_compiled) for server in _servers if server.phase == "compiling"]
+    begun = [(server.since, server.keeps_compiled) for server in _servers if server.phase == "compiling"]
+    jit: Any = sys.modules.get("pipeline.steps.jit")  # which imports Numba, and may be about to
+    since = getattr(jit, "compiling_since", None)
+    if since is not None:
+        begun.append((since, jit.is_kept))
     return (time.monotonic() - begun[0][0], begun[0][1]) if begun else None

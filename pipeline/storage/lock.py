@@ -7,6 +7,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import socket
 import stat
 from collections.abc import Callable, Iterator
@@ -19,28 +20,7 @@ from schemas.dataset import LOCK
 from schemas.errors import UserError, explained
 
 _NO_KERNEL_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOLCK)
-_LOCAL_DISKS = frozenset(
-    [
-        "ext2",
-        "ext3",
-        "ext4",
-        "xfs",
-        "btrfs",
-        "bcachefs",
-        "f2fs",
-        "jfs",
-        "zfs",
-        "tmpfs",
-        "ramfs",
-        "overlay",
-        "vfat",
-        "exfat",
-        "ntfs3",
-        "apfs",
-        "hfs",
-        "ufs",
-    ]
-)
+_LOCAL_DISK = re.compile("ext[234]|xfs|btrfs|bcachefs|f2fs|jfs|zfs|tmpfs|ramfs|overlay|vfat|exfat|ntfs3|apfs|hfs|ufs")
 """File systems of one kernel: whoever else writes there asks the same one for its locks."""
 
 
@@ -152,7 +132,7 @@ def _on_local_disk(path: str) -> bool:
         return False
     while place not in mounts and place != "/":
         place = os.path.dirname(place)
-    return mounts.get(place, "") in _LOCAL_DISKS
+    return _LOCAL_DISK.fullmatch(mounts.get(place, "")) is not None
 
 
 def _lives(process: Any, started: Any) -> bool:

@@ -129,10 +129,10 @@ def test_a_worker_that_cant_start_says_why() -> None:
         worker = server.start({"CONTROL_API_SERVICE_DESCRIPTOR": "no descriptor"})
         assert worker.ended.wait(60)
         assert worker.status == 1
-        server.lose(worker)
-        assert server.loss is not None
-        assert server.loss.startswith("a worker process ended with exit status 1 (")
-        assert "no descriptor" in server.loss or "Error" in server.loss
+        server.lose(worker, connected=False)
+        said = str(server.loss)
+        assert said.startswith("a worker process couldn't start: it ended with exit status 1 (ParseError: ")
+        assert said.endswith("; mend that, or do without by --direct_num_workers=1")
     finally:
         server.close()
 
