@@ -24,7 +24,7 @@ from importlib.abc import MetaPathFinder
 from typing import Any
 
 from pipeline.errors import EngineError, StartError
-from schemas.errors import UserError
+from schemas.errors import UserError, explained
 from schemas.machine import available_cores
 
 _WORKER_BYTES = 32 << 20  # 32 MiB, as a chunk has at most: for less another worker isn't worth its start
@@ -136,7 +136,8 @@ class ForkServer:
         self._socket, theirs = socket.socketpair()
         # Whoever holds the other end of this pipe sees it closed when this process is gone, however it went.
         alive, self._alive = os.pipe()
-        self._words = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - closed with the server
+        with explained("make a temporary file"):
+            self._words = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - closed with the server
         serve = _SERVE.format(path=sys.path, socket=theirs.fileno(), alive=alive)
         self._process = subprocess.Popen(
             [sys.executable, "-c", serve],
@@ -152,10 +153,14 @@ class ForkServer:
 
     def start(self, environment: Mapping[str, str]) -> Worker:
         """Forks a worker with the environment that Beam's harness asks for."""
-        self._workers.append(Worker())
-        with contextlib.suppress(OSError):  # where the server is gone, the worker is said to have ended
+        worker = Worker()
+        self._workers.append(worker)
+        try:
             self._socket.sendall(json.dumps(environment).encode() + b"\n")
-        return self._workers[-1]
+        except OSError:
+            self._process.wait()
+            self._end(worker)
+        return worker
 
     def lose(self, worker: Worker, *, connected: bool) -> None:
         """Ends every other worker as well, because this one has ended before its time, or hasn't come in time."""
@@ -185,11 +190,15 @@ class ForkServer:
                 else:
                     self._workers[what].status = value
                     self._workers[what].ended.set()
-        status = self._process.wait()
+        self._process.wait()
         for worker in self._workers:
-            if not worker.ended.is_set():
-                worker.status = status
-                worker.ended.set()
+            self._end(worker)
+
+    def _end(self, worker: Worker) -> None:
+        """Says that a worker has ended with the process it was to be forked from."""
+        if not worker.ended.is_set():
+            worker.status = self._process.returncode
+            worker.ended.set()
 
     def _explain(self, worker: Worker, connected: bool) -> UserError:
         if not worker.ended.is_set():
