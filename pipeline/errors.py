@@ -41,6 +41,7 @@ class Ended(UserError):
 
 _heard: list[int] = []
 """The signals that `heeding_signals` has been told to end by."""
+_AGAIN_SECONDS = 5.0
 
 
 @contextlib.contextmanager
@@ -48,19 +49,25 @@ def heeding_signals() -> Iterator[None]:
     """SIGTERM and SIGHUP end the block as Ctrl-C does, in an orderly way; they raise Ended.
 
     Only where nobody else has something to say about them: who started the process, or the program it is called in.
+    What a signal broke on its way out is no error, and one that was swallowed, as by a library that can do without what
+    it imports, or by compiled code that calls Python, is heard again every few seconds.
     """
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        for number in map(int, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)):
+        for number in map(int, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)):
             if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
                 before[number] = signal.signal(number, _hear)
     try:
         yield
-    except KeyboardInterrupt:
-        if _heard and _heard[0] != signal.SIGINT:
+    except (KeyboardInterrupt, Exception):
+        if not _heard:
+            raise
+        if _heard[0] != signal.SIGINT:
             raise Ended(_heard[0]) from None
-        raise
+        raise KeyboardInterrupt from None
     finally:
+        if signal.SIGALRM in before:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
         _heard.clear()
@@ -68,6 +75,8 @@ def heeding_signals() -> Iterator[None]:
 
 def _hear(number: int, _frame: FrameType | None) -> None:
     _heard.append(number)
+    if signal.getsignal(signal.SIGALRM) is _hear:
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
     raise KeyboardInterrupt
 
 

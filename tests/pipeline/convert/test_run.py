@@ -88,7 +88,7 @@ def test_a_script_without_a_guard_runs_once(archives: Path, tmp_path: Path, way:
 
 @pytest.mark.parametrize("place", ["", "/__main__.py", "/convert", "/verify", "/sample", "/inspect"])
 def test_a_folder_runs_as_a_script(place: str) -> None:
-    """Its own folder comes first on the path then; what is called like the standard library's mustn't stand in for it."""
+    """Its own folder comes first on the path then, and `inspect` must still be the standard library's."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, f"{ROOT}/pipeline{place}", "--help"]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

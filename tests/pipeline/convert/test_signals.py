@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import psutil
 import pytest
 from commands import digests
 
+from pipeline import errors
 from pipeline.errors import Ended, heeding_signals
 from schemas.dataset import CARD, LOCK, STAGING_FOLDER, UNFINISHED
 
@@ -128,7 +130,7 @@ def test_one_that_an_import_swallows_is_heeded(archives: Path, tmp_path: Path, n
 
 @pytest.fixture
 def handlers() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in STATUS}
+    before = {number: signal.getsignal(number) for number in (*STATUS, signal.SIGALRM)}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -147,3 +149,29 @@ def test_handlers_are_put_back_and_others_left_alone() -> None:
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     with heeding_signals():  # what was heard is forgotten
         pass
+
+
+@pytest.mark.usefixtures("handlers")
+def test_what_a_signal_broke_or_something_swallowed_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numba's compiler, for one, makes a SystemError of a KeyboardInterrupt, or goes on."""
+
+    def broken(number: int) -> None:
+        try:
+            os.kill(os.getpid(), number)
+        except KeyboardInterrupt:
+            raise SystemError("returned a result with an exception set") from None
+
+    def swallowed(number: int) -> None:
+        with contextlib.suppress(BaseException):
+            os.kill(os.getpid(), number)
+        time.sleep(30)
+
+    monkeypatch.setattr(errors, "_AGAIN_SECONDS", 0.2)
+    for body in (broken, swallowed):
+        with pytest.raises(KeyboardInterrupt), heeding_signals():
+            body(signal.SIGINT)
+        with pytest.raises(Ended), heeding_signals():
+            body(signal.SIGTERM)
+        assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    with pytest.raises(ZeroDivisionError), heeding_signals():
+        _ = 1 // 0
