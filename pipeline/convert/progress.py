@@ -47,6 +47,8 @@ class Reading:
     rate: float
     """Records a second since the start; what an earlier, interrupted run had done doesn't count."""
     seconds: float
+    left: float | None
+    """Seconds, at the pace until now; None where there is none yet."""
 
 
 class Meter:
@@ -62,7 +64,9 @@ class Meter:
         self.seen: set[tuple[str, str]] = set()
         self.uncompiled = ""
         """Why the six steps aren't compiled where a chunk was converted."""
-        self.reused = self.read().records
+        self.begun = 0.0
+        first = self.read()
+        self.reused, self.begun = first.records, first.fraction
 
     def read(self) -> Reading:
         for folder in self.folders:
@@ -76,7 +80,8 @@ class Meter:
         fraction = _CONVERT_SHARE * converted + (1 - _CONVERT_SHARE) * written
         seconds = time.monotonic() - self.started
         rate = (self.records - self.reused) / seconds if seconds else 0.0
-        return Reading(self.records, fraction, rate, seconds)
+        done = fraction - self.begun
+        return Reading(self.records, fraction, rate, seconds, seconds * (1 - fraction) / done if done > 0 else None)
 
     def _count(self, receipt: dict[str, Any]) -> None:
         """Adds what it says, unless the piece is another job's."""
@@ -102,7 +107,7 @@ class Bar:
 
     interval = 0.5
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, begun: float) -> None:
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -114,7 +119,7 @@ class Bar:
             console=console,
             transient=True,
         )
-        self.task: TaskID = self.progress.add_task("Converting", total=1.0, records=0, rate=0.0)
+        self.task: TaskID = self.progress.add_task("Converting", total=1.0, completed=begun, records=0, rate=0.0)
         self.progress.start()
 
     def show(self, reading: Reading) -> None:
@@ -133,10 +138,9 @@ class Lines:
         self.console = console
 
     def show(self, reading: Reading) -> None:
-        left = reading.seconds * (1 - reading.fraction) / reading.fraction if reading.fraction else 0
         self.console.print(
             f"{reading.fraction:4.0%}  {reading.records:,} records  {reading.rate:,.0f} records/s  "
-            f"{f'{left:,.0f} s left' if reading.fraction else ''}".rstrip(),
+            f"{'' if reading.left is None else f'{reading.left:,.0f} s left'}".rstrip(),
             highlight=False,
         )
 
@@ -147,7 +151,7 @@ class Lines:
 @contextmanager
 def shown(meter: Meter, console: Console) -> Iterator[None]:
     """Shows the meter's readings while the block runs."""
-    display: Display = Bar(console) if console.is_terminal else Lines(console)
+    display: Display = Bar(console, meter.begun) if console.is_terminal else Lines(console)
     stop = threading.Event()
     told: set[str] = set()
 

@@ -60,6 +60,7 @@ def test_another_try_in_the_same_folder_begins_at_nothing(
     more = replace(settings, inputs=[f"{archives}/train", f"{archives}/test"])
     reading = Meter(plan_conversion(more)).read()
     assert (reading.records, 0.3 < reading.fraction < 0.5) == (120, True)
+    assert reading.left is None, "what another run has done tells nothing of the pace"
 
 
 @pytest.mark.parametrize(
