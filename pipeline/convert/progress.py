@@ -107,7 +107,7 @@ class Bar:
 
     interval = 0.5
 
-    def __init__(self, console: Console, begun: float) -> None:
+    def __init__(self, console: Console) -> None:
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -119,7 +119,7 @@ class Bar:
             console=console,
             transient=True,
         )
-        self.task: TaskID = self.progress.add_task("Converting", total=1.0, completed=begun, records=0, rate=0.0)
+        self.task: TaskID = self.progress.add_task("Converting", total=1.0, records=0, rate=0.0)
         self.progress.start()
 
     def show(self, reading: Reading) -> None:
@@ -151,7 +151,7 @@ class Lines:
 @contextmanager
 def shown(meter: Meter, console: Console) -> Iterator[None]:
     """Shows the meter's readings while the block runs."""
-    display: Display = Bar(console, meter.begun) if console.is_terminal else Lines(console)
+    display: Display = Bar(console) if console.is_terminal else Lines(console)
     stop = threading.Event()
     told: set[str] = set()
 
