@@ -139,15 +139,20 @@ class ForkServer:
         with explained("make a temporary file"):
             self._words = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - closed with the server
         serve = _SERVE.format(path=sys.path, socket=theirs.fileno(), alive=alive)
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", serve],
-            pass_fds=(theirs.fileno(), alive),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=self._words,
-        )
-        theirs.close()
-        os.close(alive)
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", serve],
+                pass_fds=(theirs.fileno(), alive),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._words,
+            )
+        except (OSError, TypeError) as error:  # a program that Python is a part of may name none, or itself
+            os.close(self._alive)
+            raise StartError(f"a worker process couldn't start ({error}); mend that, or {_WITHOUT}") from error
+        finally:
+            theirs.close()
+            os.close(alive)
         _servers.append(self)
         threading.Thread(target=self._listen, name="fork server", daemon=True).start()
 

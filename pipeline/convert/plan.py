@@ -82,7 +82,9 @@ def plan_conversion(settings: Settings) -> Conversion:
     except UnicodeEncodeError as error:
         raise UserError(f"{printable(output)}: expected a name in UTF-8 for --output; name another folder") from error
     folder = settings.staging or storage.join(output, STAGING_FOLDER)
-    if settings.keep_staging and storage.below(folder, output) in ("", MANIFEST_FOLDER):
+    with explained(f"read {output}"):
+        inside = storage.below(folder, output)
+    if settings.keep_staging and inside in ("", MANIFEST_FOLDER):
         raise UserError(
             f"--keep_staging: expected another --staging than {folder}, where the kept pieces would lie among the "
             "files of the data set; leave it out, or name another"

@@ -73,11 +73,12 @@ def _preload(connection: socket.socket) -> None:
     from pipeline.shards import layout, packing
     from pipeline.steps import jit, kernels
 
-    connection.sendall(json.dumps(["compiling", jit.is_kept]).encode() + b"\n")
     pyarrow.array([0])  # looks for pandas, the first time it is given a list
-    kernels.KERNELS.failure()
-    packing.KERNELS.failure()
-    layout.KERNELS.failure()
+    compiled = (kernels.KERNELS, packing.KERNELS, layout.KERNELS)
+    if not all(each.loads_in_a_moment() for each in compiled):
+        connection.sendall(json.dumps(["compiling", jit.is_kept]).encode() + b"\n")
+    for each in compiled:
+        each.failure()
     gc.freeze()  # nobody looks for garbage among what was imported to stay
     gc.enable()
     connection.sendall(json.dumps(["forking", jit.is_kept]).encode() + b"\n")

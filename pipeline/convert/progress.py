@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pipeline.convert.plan import Conversion
 
 _STORE_SECONDS = 10.0  # between two looks at a store, each of which is a request
-_COMPILE_SECONDS = 2.0  # what is kept is loaded in less
+_COMPILE_SECONDS = 1.0  # less is no silence
 _CONVERT_SHARE = 0.6  # of the whole time, on average; the rest goes into writing the shards
 
 

@@ -24,7 +24,7 @@ except Exception as error:  # missing, or of a version that can't be imported be
 is_kept = True
 """Whether what is compiled will be there for the next process."""
 compiling_since: float | None = None
-"""When this process began to compile, or to load what is kept; None while it does neither. By time.monotonic."""
+"""When this process began to compile; None while it doesn't. By time.monotonic."""
 
 
 class Kernels:
@@ -56,10 +56,17 @@ class Kernels:
         """
         global compiling_since
         if self._failure is None:
-            compiling_since = compiling_since or time.monotonic()
+            compiling_since = None if self.loads_in_a_moment() else time.monotonic()
             self._failure = self._load()
             compiling_since = None
         return self._failure
+
+    def loads_in_a_moment(self) -> bool:
+        """Whether all is compiled, or kept as far as is known: what Numba keeps is its own (tried with 0.68)."""
+        try:
+            return numba is None or all(dispatcher._cache._cache_file._load_index() for dispatcher in self._dispatchers)
+        except Exception:
+            return False
 
     def _load(self) -> str:
         if numba is None:

@@ -102,6 +102,17 @@ def test_a_worker_that_cant_start_says_why_and_promises_nothing(archives: Path, 
     )
 
 
+@pytest.mark.parametrize("executable", ["/nowhere/python", "", None])
+def test_a_program_without_a_python_to_start_says_so(
+    archives: Path, tmp_path: Path, convert: Run, monkeypatch: pytest.MonkeyPatch, executable: str | None
+) -> None:
+    monkeypatch.setattr(sys, "executable", executable)
+    status, _, err = convert(f"--input={archives}/train", f"--output={tmp_path}/o", WORKERS)
+    assert (status, err.count("\n")) == (1, 1)
+    assert "a worker process couldn't start (" in err
+    assert "do without by --direct_num_workers=1" in err
+
+
 @pytest.mark.engine
 def test_a_worker_that_never_comes_is_not_waited_for(
     archives: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
