@@ -25,6 +25,8 @@ TFDS_LABELS = "label.labels.txt"
 SIDE_FILES = (CLASSES, TFDS_LABELS, TFDS_INFO, TFDS_FEATURES)
 LOCK = "_lock.json"
 """Held by a conversion at work in the folder."""
+UNFINISHED = "_unfinished.json"
+"""Vouches for what an unfinished conversion has written there."""
 MANIFEST_FOLDER = "manifest"
 STAGING_FOLDER = "_staging"
 
@@ -41,19 +43,11 @@ class DamagedCard(DatasetError):
     """A card that isn't what was written."""
 
 
-_NUMBERS = r"-\d{5}-of-\d{5}"
-_OWN_NAME = re.compile(
-    rf"({'|'.join(SPLITS)}){_NUMBERS}\.tfrecord|{MANIFEST_FOLDER}/({'|'.join(SPLITS)}){_NUMBERS}\.parquet"
-)
+_NUMBERED = re.compile(r"(?:.*/)?(\w+)-([0-9]{5})-of-([0-9]{5})\.\w+")
 
 
 def shard_name(split: str, index: int, count: int) -> str:
     return f"{split}-{index:05d}-of-{count:05d}.tfrecord"
-
-
-def is_own_name(path: str) -> bool:
-    """Whether a path relative to a data set's folder is one that a conversion writes."""
-    return path == CARD or path in SIDE_FILES or bool(_OWN_NAME.fullmatch(path))
 
 
 def index_name(shard: str) -> str:
@@ -63,6 +57,15 @@ def index_name(shard: str) -> str:
 
 def manifest_part_name(split: str, index: int, count: int) -> str:
     return f"{MANIFEST_FOLDER}/{split}-{index:05d}-of-{count:05d}.parquet"
+
+
+def place_of(path: str) -> tuple[str, int, int] | None:
+    """(split, index, count) of a shard or manifest part by its path relative to a data set's folder; None of others."""
+    numbered = _NUMBERED.fullmatch(path)
+    if numbered is None:
+        return None
+    of = numbered[1], int(numbered[2]), int(numbered[3])
+    return of if path in (shard_name(*of), manifest_part_name(*of)) else None
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.convert.options import Settings, parse_arguments
-from pipeline.errors import RESUMES
+from pipeline.errors import RESUMES, heeding_signals
 from schemas.command import run_command
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command("pipeline.convert", lambda: _convert(parse_arguments(arguments)), resumes=RESUMES)
 
 
+@heeding_signals()
 def _convert(settings: Settings) -> int:
     from pipeline.convert.run import run_conversion
 
@@ -40,8 +41,7 @@ def _convert(settings: Settings) -> int:
 def _shown(job: Conversion) -> Iterator[None]:
     from pipeline.convert.progress import Meter, make_console, shown
 
-    meter = Meter(job.staging, job.source_bytes, sum(job.config.num_shards.values()))
-    with shown(meter, make_console()), _quiet():  # once more: a bar shows what is printed beside it
+    with shown(Meter(job), make_console()), _quiet():  # once more: a bar shows what is printed beside it
         yield
 
 

@@ -13,8 +13,8 @@ from apache_beam import pvalue
 
 from pipeline import storage
 from pipeline.convert.options import Settings
-from pipeline.convert.plan import Conversion, plan_conversion
-from pipeline.shards import publish
+from pipeline.convert.plan import Conversion, begin, plan_conversion
+from pipeline.shards import publish, unfinished
 from pipeline.shards.chunk import convert_chunk, convert_records, samples_of
 from pipeline.shards.config import ConvertConfig
 from pipeline.shards.shard import ShardReceipt, write_shard
@@ -45,6 +45,7 @@ class ConvertArchives(beam.PTransform):
         self.job = plan_conversion(settings)
 
     def expand(self, root: Any) -> Any:
+        begin(self.job)
         return convert(root.pipeline, self.job)
 
 
@@ -106,14 +107,15 @@ def convert(root: beam.Pipeline, job: Conversion) -> beam.PCollection:
         root
         | "Members" >> beam.Create(job.members, reshuffle=False)
         | "SpreadMembers" >> beam.Reshuffle()
-        | "PlanChunks" >> beam.ParDo(PlanChunks(job.staging))  # Chunk
+        | "PlanChunks" >> beam.ParDo(PlanChunks(job.private))  # Chunk
         | "SpreadChunks" >> beam.Reshuffle()
-        | "ConvertChunk" >> beam.ParDo(ConvertChunk(job.config, job.staging)).with_outputs(_RECEIPT, main="batches")
+        | "ConvertChunk"
+        >> beam.ParDo(ConvertChunk(job.config, job.pieces, job.kept)).with_outputs(_RECEIPT, main="batches")
     )
     shards = (
         converted["batches"]  # ((split, shard), StagedBatch as a tuple)
         | "ByShard" >> beam.GroupByKey()
-        | "WriteShard" >> beam.ParDo(WriteShard(job.config, job.output, job.staging))  # ShardReceipt
+        | "WriteShard" >> beam.ParDo(WriteShard(job.config, job.output, job.private, job.digest))  # ShardReceipt
     )
     receipts = (converted[_RECEIPT], shards) | "Receipts" >> beam.Flatten()  # ChunkReceipt | ShardReceipt
     # From a beginning of its own: it has its say where there is no receipt, too.
@@ -136,9 +138,10 @@ class ConvertChunk(_FileFn):
 
     config: ConvertConfig
     staging: str
+    kept: str | None
 
     def process(self, chunk: Chunk) -> Iterator[tuple[ShardKey, BatchTuple] | pvalue.TaggedOutput]:
-        receipt = convert_chunk(chunk, self.config, self.staging)
+        receipt = convert_chunk(chunk, self.config, self.staging, self.kept)
         # Publish gathers every chunk's receipt, and has no use for the batches of each.
         yield pvalue.TaggedOutput(_RECEIPT, replace(receipt, batches=[]))
         for key, batch in receipt.staged_batches():
@@ -152,11 +155,12 @@ class WriteShard(_FileFn):
     config: ConvertConfig
     output: str
     staging: str
+    job: str
 
     def process(self, keyed: tuple[ShardKey, Iterable[BatchTuple]]) -> Iterator[ShardReceipt]:
         (split, shard), batches = keyed
         staged = [StagedBatch(*batch) for batch in batches]
-        yield write_shard(split, shard, staged, self.config, self.output, self.staging)
+        yield write_shard(split, shard, staged, self.config, self.output, self.staging, self.job)
 
 
 @dataclass(eq=False)
@@ -175,8 +179,9 @@ class Publish(_FileFn):
         publish.check_sources(job.members)
         check_rejects(card, job.max_reject_fraction)
         publish.write_side_files(card, job.config, job.output)
-        storage.delete(publish.leftovers(card, job.output))
+        unfinished.remove_leftovers(job.output, publish.paths(card))
         publish.write_card(card, job.output)
+        unfinished.end(job.output)
         yield storage.join(job.output, CARD)
 
     def _write_empty_shards(self, written: set[ShardKey]) -> list[ShardReceipt]:
@@ -186,7 +191,7 @@ class Publish(_FileFn):
         empty = [key for key in keys if key not in written]
 
         def write(key: ShardKey) -> ShardReceipt:
-            return write_shard(*key, [], job.config, job.output, job.staging)
+            return write_shard(*key, [], job.config, job.output, job.private, job.digest)
 
         with ThreadPoolExecutor(_EMPTY_AT_ONCE) as executor:
             return list(executor.map(write, empty))

@@ -14,9 +14,10 @@ import xxhash
 from pipeline import storage
 from pipeline.shards import staging
 from pipeline.shards.config import ConvertConfig
-from pipeline.shards.frames import encode_png
 from pipeline.shards.staging import ChunkReceipt
+from pipeline.shards.tfrecord.frames import encode_png
 from pipeline.source import gnt
+from pipeline.source.archives import Member
 from pipeline.source.chunks import Chunk, read_chunk
 from schemas.classes import OUTSIDE, character_of
 from schemas.example import sample_id_prefix
@@ -46,13 +47,23 @@ _OF_FAULT = {gnt.SOUND: _KEPT, **{fault: _OUTCOMES.index((REJECTED, fault)) for 
 _SAMPLE_COLUMNS = ["sample_id", "split", "label", "char", "writer"]
 
 
-def convert_chunk(chunk: Chunk, config: ConvertConfig, staging_folder: str) -> ChunkReceipt:
-    """Stages a chunk and returns its receipt; one that is staged already is left as it is."""
-    path = staging.chunk_path(staging_folder, chunk.digest(config.digest(chunk.member.split)))
-    receipt = staging.read_chunk_receipt(path) or _stage(chunk, config, path)
+def convert_chunk(chunk: Chunk, config: ConvertConfig, staging_folder: str, kept: str | None = None) -> ChunkReceipt:
+    """Stages a chunk and returns its receipt; one that is staged already, there or in `kept`, is left as it is."""
+    digest = chunk.digest(config.digest(chunk.member.split))
+    for folder in filter(None, (kept, staging_folder)):
+        receipt = staging.read_chunk_receipt(staging.chunk_path(folder, digest))
+        if receipt is not None:
+            break
+    else:
+        receipt = _stage(chunk, config, staging.chunk_path(staging_folder, digest))
     if chunk.unpacked is not None:
         storage.delete([chunk.unpacked])
     return receipt
+
+
+def source_digest(member: Member, config: ConvertConfig) -> str:
+    """Equal for the pieces of a member, in one conversion and in others that can use them."""
+    return Chunk(member, 0, member.size_bytes, 0).digest(config.digest(member.split))
 
 
 def _stage(chunk: Chunk, config: ConvertConfig, path: str) -> ChunkReceipt:
@@ -79,6 +90,7 @@ def _stage(chunk: Chunk, config: ConvertConfig, path: str) -> ChunkReceipt:
         path=path,
         content=storage.fingerprint(path),
         batches=batches,
+        source=source_digest(member, config),
         uncompiled=uncompiled(),
         lost_bytes=lost_bytes,
     )

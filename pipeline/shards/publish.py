@@ -20,7 +20,6 @@ from schemas.classes import ClassList
 from schemas.dataset import Card, Counts, MemberInput, PassedOver, Split
 from schemas.errors import UserError, explained, printable
 from schemas.example import FORMAT_VERSION, IMAGE, LABEL, SAMPLE_ID
-from schemas.machine import without_temporary_mark
 from schemas.manifest import DROPPED, KEPT, REJECTED
 
 _MOST_HEADS = 100  # members of which the first bytes are asked what they are instead of GNT
@@ -87,11 +86,16 @@ def check_sources(members: Sequence[Member]) -> None:
         if member.zip_entry is None:
             with explained(f"read {member.location}"):
                 now = storage.status(member.location)
-            if now is None or (now.size_bytes, now.version) != (member.size_bytes, member.version):
+            if now is None or now.size_bytes != member.size_bytes or _times(now.version) != _times(member.version):
                 raise UserError(
                     f"{member.location}: expected the file that was listed, found it changed during the conversion; "
                     "run the same command again when it is complete"
                 )
+
+
+def _times(version: str) -> list[str]:
+    """Without the inode: some mounts give a file another one whenever they have forgotten it."""
+    return version.split()[:2]
 
 
 def write_side_files(card: Card, config: ConvertConfig, output: str) -> None:
@@ -103,19 +107,10 @@ def write_card(card: Card, output: str) -> None:
     _write(output, dataset.CARD, card.to_json())
 
 
-def leftovers(card: Card, output: str) -> list[str]:
-    """Files of an earlier, unfinished conversion: shards and manifest parts the card doesn't name, temporary ones."""
-    mine = {dataset.CARD, *dataset.SIDE_FILES}
-    mine.update(
-        path for split in card.splits.values() for file in split.shards for path in (file.path, file.manifest_path)
-    )
-    found = []
-    for folder in ("", f"{dataset.MANIFEST_FOLDER}/"):
-        for file in storage.list_folder(storage.join(output, folder) if folder else output):
-            name = f"{folder}{storage.base_name(file.path)}"
-            if name not in mine and dataset.is_own_name(without_temporary_mark(name)):
-                found.append(file.path)
-    return found
+def paths(card: Card) -> list[str]:
+    """Of every file of the data set but the card, relative to its folder."""
+    files = [file for split in card.splits.values() for file in split.shards]
+    return [*dataset.SIDE_FILES, *(path for file in files for path in (file.path, file.manifest_path))]
 
 
 def _with_what_they_are(inputs: Sequence[MemberInput], members: Sequence[Member]) -> list[MemberInput]:

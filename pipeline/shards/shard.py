@@ -45,6 +45,8 @@ class ShardReceipt:
     shard: int
     pieces: str
     """Digest of the staged batches it was made of, and of the settings."""
+    job: str
+    """Digest of all that goes into the data set: shows whether it is finished in this conversion or in another."""
     file: ShardFile
     members: MemberCounts
     labels: str
@@ -52,7 +54,13 @@ class ShardReceipt:
 
 
 def write_shard(
-    split: str, shard: int, batches: Sequence[StagedBatch], config: ConvertConfig, output: str, staging_folder: str
+    split: str,
+    shard: int,
+    batches: Sequence[StagedBatch],
+    config: ConvertConfig,
+    output: str,
+    staging_folder: str,
+    job: str = "",
 ) -> ShardReceipt:
     """Writes one shard from its staged batches and returns its receipt; a finished one is left as it is."""
     batches = sorted(batches, key=lambda batch: batch.order)
@@ -82,7 +90,7 @@ def write_shard(
         manifest_bytes=manifest.bytes,
         manifest_sha256=manifest.sha256,
     )
-    receipt = ShardReceipt(split, shard, pieces, file, tally.members, tally.labels)
+    receipt = ShardReceipt(split, shard, pieces, job, file, tally.members, tally.labels)
     with explained(f"write {piece}"):
         staging.write_receipt(piece, asdict(receipt))
     return receipt
@@ -196,7 +204,10 @@ def _read_finished(piece: str, pieces: str, output: str) -> ShardReceipt | None:
     fields = staging.read_receipt(piece)
     if fields is None or fields.get("pieces") != pieces:
         return None
-    receipt = ShardReceipt(**{**fields, "file": ShardFile(**fields["file"])})
+    try:
+        receipt = ShardReceipt(**{**fields, "file": ShardFile(**fields["file"])})
+    except (KeyError, TypeError):
+        return None  # another release's
     file = receipt.file
     found = (_sha256(storage.join(output, path)) for path in (file.path, file.manifest_path))
     return receipt if tuple(found) == (file.sha256, file.manifest_sha256) else None

@@ -69,6 +69,8 @@ class ChunkReceipt:
     """The file's fingerprint."""
     batches: list[tuple[int, int, int, int, int]]
     """(shard, rows, first byte, bytes, their CRC-32C) of each record batch in the file."""
+    source: str = ""
+    """Digest of its member and of the settings: shows whether it is a piece of this conversion or of another."""
     uncompiled: str = ""
     """Why the six steps weren't compiled where it was converted."""
     lost_bytes: int = 0
@@ -87,12 +89,27 @@ _REQUESTS_AT_ONCE = 8
 _OWN_NAME = re.compile(r"(chunk|shard|unpacked)-.*")
 
 
+def private_folder(folder: str, conversion: str) -> str:
+    """Where one conversion stages in a folder that it may share with others; what is kept lies in the folder itself."""
+    return storage.join(folder, f"conversion-{conversion}")
+
+
+def has_kept_chunks(folder: str) -> bool:
+    with explained(f"read {folder}"):
+        return any(name.startswith("chunk-") for name in storage.names(folder))
+
+
 def clear(folder: str) -> None:
-    """Deletes the staged pieces in a folder, and the folder if nothing else is in it."""
-    files = storage.list_folder(folder)
-    storage.delete([file.path for file in files if _OWN_NAME.fullmatch(storage.base_name(file.path))])
+    """Deletes the pieces in a folder that is one conversion's alone, and the folder if nothing else is in it."""
+    with explained(f"clear {folder}"):
+        files = storage.list_folder(folder)
+        storage.delete([file.path for file in files if _OWN_NAME.fullmatch(storage.base_name(file.path))])
+    remove_empty(folder)
+
+
+def remove_empty(folder: str) -> None:
     if not storage.of(folder).is_remote:
-        with contextlib.suppress(OSError):  # something else is in it
+        with contextlib.suppress(OSError):  # something is in it
             os.rmdir(folder)
 
 
@@ -127,9 +144,12 @@ def read_chunk_receipt(path: str) -> ChunkReceipt | None:
     fields = read_receipt(path)
     if fields is None or fields.get("content") != storage.fingerprint(path):
         return None
-    batches = [tuple(batch) for batch in fields["batches"]]
-    # The folder may have been moved, or be named by another path than when the receipt was written.
-    return ChunkReceipt(**{**fields, "path": path, "batches": batches})
+    try:
+        batches = [tuple(batch) for batch in fields["batches"]]
+        # The folder may have been moved, or be named by another path than when the receipt was written.
+        return ChunkReceipt(**{**fields, "path": path, "batches": batches})
+    except (KeyError, TypeError):
+        return None  # another release's
 
 
 def write_staged_chunk(

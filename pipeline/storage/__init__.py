@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 from contextlib import AbstractContextManager
 from typing import BinaryIO
@@ -32,6 +33,14 @@ def join(folder: str, *names: str) -> str:
 
 def base_name(path: str) -> str:
     return posixpath.basename(path.rstrip("/"))
+
+
+def below(path: str, folder: str) -> str | None:
+    """The path relative to the folder, empty for itself; None if it isn't in there."""
+    if not of(path).is_remote and not of(folder).is_remote:
+        path, folder = os.path.realpath(path), os.path.realpath(folder)
+    path, folder = f"{path.rstrip('/')}/", f"{folder.rstrip('/')}/"
+    return path.removeprefix(folder).rstrip("/") if path.startswith(folder) else None
 
 
 def open_read(path: str, begin: int = 0, end: int | None = None, buffer_bytes: int = BUFFER_BYTES) -> BinaryIO:
@@ -101,6 +110,11 @@ def fingerprint(path: str) -> str | None:
 def list_folder(folder: str) -> list[StoredFile]:
     """Every file directly in `folder`; none if there is no such folder."""
     return of(folder).list_folder(folder)
+
+
+def names(folder: str) -> list[str]:
+    """The name of everything directly in `folder`, a folder's with a / behind it; none if there is no such folder."""
+    return of(folder).names(folder)
 
 
 def find(pattern: str) -> list[StoredFile]:

@@ -30,7 +30,8 @@ class StoredFile:
     path: str
     size_bytes: int
     version: str
-    """Changes when the file's content does: the modification time."""
+    """Changes when the file's content does: of a local file the times of its last modification and last change, which
+    nobody can set, and its inode; the ETag of an object, or when it was made."""
     special: str | None = None
     """What it is, in words, if it is neither a file nor a folder."""
 
@@ -82,6 +83,13 @@ class LocalFiles:
         except FileNotFoundError:
             return []
 
+    def names(self, folder: str) -> list[str]:
+        try:
+            with os.scandir(folder) as entries:
+                return sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries)
+        except FileNotFoundError:
+            return []
+
     def find(self, pattern: str) -> list[StoredFile]:
         paths = [pattern] if os.path.exists(pattern) else _matches(pattern)
         found = {file for path in paths for file in (_tree(path) if os.path.isdir(path) else [path])}
@@ -123,4 +131,5 @@ def _raise(error: OSError) -> NoReturn:
 def _stored(path: str) -> StoredFile:
     status = os.stat(path) if os.path.exists(path) else os.lstat(path)
     special = _SPECIAL_KINDS.get(stat.S_IFMT(status.st_mode))
-    return StoredFile(path, status.st_size, str(status.st_mtime_ns), special)
+    version = f"{status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
+    return StoredFile(path, status.st_size, version, special)

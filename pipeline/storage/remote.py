@@ -8,7 +8,6 @@ import io
 import re
 import tempfile
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import IO, Any, BinaryIO, cast
 
@@ -35,6 +34,9 @@ class RemoteFiles:
 
     def list_prefix(self, prefix: str, *, deep: bool) -> list[StoredFile]:
         """The files whose URLs begin so, unless `deep` those of one folder."""
+        raise NotImplementedError
+
+    def names(self, folder: str) -> list[str]:
         raise NotImplementedError
 
     def delete(self, paths: list[str]) -> None:
@@ -137,11 +139,6 @@ def _fits(pattern: list[str], names: list[str]) -> bool:
     if pattern[0] == "**":
         return _fits(pattern[1:], names) or _fits(pattern, names[1:])
     return fnmatchcase(names[0], pattern[0]) and _fits(pattern[1:], names[1:])
-
-
-def stored(url: str, size_bytes: int, modified: datetime) -> StoredFile:
-    # Seconds: some stores say more in a listing than of one object.
-    return StoredFile(url, size_bytes, str(int(modified.timestamp())))
 
 
 def shown(files: Iterable[StoredFile]) -> list[StoredFile]:

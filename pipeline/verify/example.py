@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from pipeline import storage
-from pipeline.shards.frames import FRAME_FOOTER_BYTES, FRAME_HEADER_BYTES, encode_example
+from pipeline.shards.tfrecord.frames import FRAME_FOOTER_BYTES, FRAME_HEADER_BYTES, encode_example
 from pipeline.steps.plain import fitted_size
 from pipeline.steps.settings import PreprocessConfig
 from pipeline.verify.rows import ShardJob

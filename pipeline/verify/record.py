@@ -14,7 +14,7 @@ import pyarrow as pa
 import xxhash
 
 from pipeline import storage
-from pipeline.shards.frames import FRAME_FOOTER_BYTES, FRAME_HEADER_BYTES, encode_example, image_encoder
+from pipeline.shards.tfrecord.frames import FRAME_FOOTER_BYTES, FRAME_HEADER_BYTES, encode_example, image_encoder
 from pipeline.source.gnt import HEADER_BYTES, MAX_RECORD_BYTES
 from pipeline.source.members import Member, open_member, read_exactly
 from pipeline.steps.plain import Unusable, pin_opencv, preprocess

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from pipeline.shards import manifest, shard, staging
 from pipeline.shards.config import ConvertConfig
-from pipeline.shards.frames import encode_example, frame_example
 from pipeline.shards.shard import write_shard
 from pipeline.shards.staging import StagedBatch
+from pipeline.shards.tfrecord.frames import encode_example, frame_example
 from schemas.manifest import MANIFEST_SCHEMA, SOURCE_FIELDS
 
 CONFIG = ConvertConfig(num_shards={"train": 2}, image_encoding="png")  # whose images are any bytes

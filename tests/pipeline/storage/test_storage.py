@@ -166,7 +166,19 @@ def test_a_folder_may_be_called_like_a_pattern(server: s3_server.Server) -> None
 
 def test_versions_are_the_same_alone_and_in_a_listing(server: s3_server.Server) -> None:
     server.put("in/a", b"1")
-    assert storage.find(url("in")) == storage.find(url("in/a")) == [storage.status(url("in/a"))]
+    [before] = storage.find(url("in"))
+    assert [before] == storage.find(url("in/a")) == [storage.status(url("in/a"))]
+    server.put("in/a", b"2")  # of the same size, within the same second
+    assert storage.find(url("in"))[0].version != before.version
+
+
+def test_names_are_of_files_and_of_folders(server: s3_server.Server) -> None:
+    for name in ("out/", "out/a", "out/deeper/x", "out/deeper/y", "outer"):
+        server.put(name, b"1")
+    server.log.clear()
+    assert storage.names(url("out")) == storage.names(url("out/")) == ["a", "deeper/"]
+    assert storage.names(url("none")) == []
+    assert server.kinds() == {"LIST": 3}
 
 
 def test_a_chunk_of_a_large_member_is_one_range(server: s3_server.Server) -> None:

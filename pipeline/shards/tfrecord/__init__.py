@@ -16,7 +16,7 @@ from pipeline.shards.config import ConvertConfig
 from schemas.errors import explained
 
 if TYPE_CHECKING:
-    from pipeline.shards.layout import Frames
+    from pipeline.shards.tfrecord.layout import Frames
     from pipeline.storage.uncached import UncachedStream
 
 _NO_OFFSETS = np.empty(0, np.int64)
@@ -66,7 +66,7 @@ def framed(
     `samples` are the kept records of staged batches, with their label and sample_id; `order` is int64: the rows of all
     batches, end to end, in the order of the shard.
     """
-    from pipeline.shards.layout import Layout  # Numba is imported by who writes shards, not by who starts it
+    from pipeline.shards.tfrecord.layout import Layout  # Numba is imported by who writes shards, not by who starts it
 
     images = _Images(batches, order)
     assert len(images.size) == len(samples), "kept records and staged images aren't as many"
