@@ -73,8 +73,8 @@ def is_litter(path: str) -> bool:
     *folders, name = path.lower().split("/")
     return (
         name in _LITTER
-        or any(part.startswith(".") and part not in (".", "..") for part in (*folders, name))
-        or ("__macosx" in folders)
+        or "__macosx" in (*folders, name)
+        or any(part.startswith(".") and part.strip(".") for part in (*folders, name))
     )
 
 

@@ -180,7 +180,7 @@ def _num_shards(arguments: Sequence[str]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for argument in arguments:
         split, _, count = argument.rpartition("=")
-        if not split or not count.isdecimal():
+        if not split or not count.isdecimal() or len(count) > 9:  # Python converts no thousands of digits
             raise UserError(f"--num_shards {argument}: expected SPLIT=N, for instance train=64")
         if split in counts:
             raise UserError(

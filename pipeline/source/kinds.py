@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from pipeline.source.gnt import HEADER_BYTES, MAX_RECORD_BYTES
 from schemas.classes import character_of
+from schemas.machine import is_litter
 
 HEAD_BYTES = 64 << 10  # 64 KiB: the longest that is looked for, a whole character of .pot
 
@@ -109,7 +110,7 @@ _BY_NAME: tuple[tuple[str, Kind], ...] = (
     (r"\.gnt.+", GNT),
 )
 """A name's end -> what it promises, where the bytes don't tell."""
-_HARMLESS_NAMES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "license", "licence", "readme", "makefile"}
+_HARMLESS_NAMES = {"license", "licence", "readme", "makefile"}
 _SUFFIXES = (
     (_TEXT, "txt md rst htm html url webloc xml json csv tsv yaml yml log ini cfg nfo tex bib"),
     (_TEXT, "md5 sha1 sha256 sha512 sfv c cc cpp h hpp py ipynb m sh bat java js css"),
@@ -149,8 +150,8 @@ def of_file(name: str, read_head: Callable[[], bytes | None]) -> Kind:
     Its bytes are asked for only where the name doesn't say that nobody would expect handwriting in it; None if they
     can't be had.
     """
-    *folders, base = name.lower().split("/")
-    if base in _HARMLESS_NAMES or any(_is_hidden(part) for part in (*folders, base)):
+    base = name.lower().rpartition("/")[2]
+    if base in _HARMLESS_NAMES or is_litter(name):
         return _SYSTEM
     promised = next((kind for end, kind in _BY_NAME if re.fullmatch(f".*?(?:{end})", base, re.DOTALL)), None)
     suffix = base.rpartition(".")[2] if "." in base else ""
@@ -165,10 +166,6 @@ def of_file(name: str, read_head: Callable[[], bytes | None]) -> Kind:
     if found is None:
         return OTHER if promised is None or (promised is GNT and head is not None) else promised
     return replace(found, is_harmless=False) if promised else found
-
-
-def _is_hidden(part: str) -> bool:
-    return part == "__macosx" or (part.startswith(".") and part.strip(".") != "")
 
 
 def is_gnt(head: bytes) -> bool:
