@@ -21,12 +21,13 @@ from model.network.devices import make_strategy, place_of, setup_tensorflow
 from schemas.command import Parser, at_least, make_console, print_table, run_command
 from schemas.dataset import MANIFEST_FOLDER
 from schemas.errors import UserError, explained
-from schemas.machine import replaced
+from schemas.machine import check_output, mark_of, output
 from schemas.reader import open_dataset
 
 if TYPE_CHECKING:
     from model.answers.scoring import Scores
 
+COMMAND = "model.evaluate"
 EVALUATION = "evaluation.parquet"
 EVALUATION_SCHEMA = pa.schema(
     [
@@ -41,7 +42,7 @@ EVALUATION_SCHEMA = pa.schema(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    parser = Parser("model.evaluate", "Reads every sample of a split with a trained model and counts what is right.")
+    parser = Parser(COMMAND, "Reads every sample of a split with a trained model and counts what is right.")
     parser.add_argument("--model", type=Path, required=True, metavar="RUN", help="the folder of a training run")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the folder of a data set")
     parser.add_argument("--split", default="test", help="train, validation or test (default: test)")
@@ -63,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         evaluate(flags, make_console())
         return 0
 
-    return run_command("model.evaluate", body)
+    return run_command(COMMAND, body)
 
 
 def evaluate(flags: argparse.Namespace, console: Console) -> None:
@@ -72,7 +73,8 @@ def evaluate(flags: argparse.Namespace, console: Console) -> None:
     from model.answers.scoring import Evaluation, calibrate_run, forward_of
     from model.data.samples import writers_of
 
-    split, output = flags.split, flags.output or flags.model / EVALUATION
+    split, path = flags.split, flags.output or flags.model / EVALUATION
+    check_output(path, COMMAND)
     run, data = read_run(flags.model), open_dataset(flags.data)
     check_data_set(run, data)
     samples = data.card.split(split).counts.kept
@@ -90,8 +92,9 @@ def evaluate(flags: argparse.Namespace, console: Console) -> None:
     table = pa.table(
         [scores.sample_id, scores.label, scores.prediction, scores.probability, scores.rank], schema=EVALUATION_SCHEMA
     )
-    with explained(f"write {output}"), replaced(output) as temporary:
-        pq.write_table(table.replace_schema_metadata({"split": split, "class_digest": data.classes.digest}), temporary)
+    origin = {"written_by": mark_of(COMMAND), "split": split, "class_digest": data.classes.digest}
+    with explained(f"write {path}"), output(path, COMMAND) as temporary:
+        pq.write_table(table.replace_schema_metadata(origin), temporary)
     title = f"{run.folder} ({run.network}) on {data.folder}, split {split}"
     print_evaluation(console, title, run.classes.characters, scores, writers, flags.rows)
     right = scores.rank == 1
@@ -102,7 +105,7 @@ def evaluate(flags: argparse.Namespace, console: Console) -> None:
             console, "What predict --threshold refuses", *calibration.table_of(trust, scores.probability, right)
         )
     console.print()
-    console.print(f"a row for each sample: {output}; sample_id joins {data.folder / MANIFEST_FOLDER}")
+    console.print(f"a row for each sample: {path}; sample_id joins {data.folder / MANIFEST_FOLDER}")
 
 
 def print_evaluation(

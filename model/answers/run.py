@@ -56,6 +56,8 @@ def read_config(path: Path, advice: str) -> dict[str, Any]:
 def read_run(folder: Path) -> Run:
     """The run in `folder`. Raises UserError where there is none, or another release's."""
     path = folder / CONFIG
+    if folder.is_file():
+        raise UserError(f"{folder}: expected the folder of a training run, found a file; name the folder it lies in")
     if not folder.is_dir():
         raise UserError(f"{folder}: expected the folder of a training run, found none; name one, or train first")
     if not path.is_file():

@@ -18,9 +18,10 @@ from model.report.charts import Series, legend, line_chart
 from model.report.page import document, figures, glyph, grid, pair_of_glyphs, section, table, worst_table
 from schemas.command import Parser, run_command
 from schemas.errors import explained
-from schemas.machine import replace_text
+from schemas.machine import check_output, mark_of, output
 from schemas.reader import open_dataset
 
+COMMAND = "model.report"
 REPORT = "report.html"
 
 _WORST = 20  # characters
@@ -33,7 +34,7 @@ _DRAWN = 48
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    parser = Parser("model.report", f"Writes RUN/{REPORT}: learning curves, accuracy, mistakes, predictions.")
+    parser = Parser(COMMAND, f"Writes RUN/{REPORT}: learning curves, accuracy, mistakes, predictions.")
     parser.add_argument("--model", type=Path, required=True, metavar="RUN", help="the folder of a training run")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the folder of a data set")
     parser.add_argument("--split", default="validation", help="train, validation or test (default: validation)")
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(write_report(flags.model, flags.data, flags.split))
         return 0
 
-    return run_command("model.report", body)
+    return run_command(COMMAND, body)
 
 
 def write_report(run_folder: Path, data_folder: Path, split: str) -> Path:
@@ -57,7 +58,9 @@ def write_report(run_folder: Path, data_folder: Path, split: str) -> Path:
     from model.data.samples import read_images, writers_of
 
     # What the model says of the samples, and the images of those to show
+    path = run_folder / REPORT
     run, data = read_run(run_folder), open_dataset(data_folder)
+    check_output(path, COMMAND)
     check_data_set(run, data)
     trust = read_calibration(run_folder)
     scores = Evaluation(forward_of(load_model(run))).scores(data, split, trust.temperature)
@@ -118,9 +121,9 @@ def write_report(run_folder: Path, data_folder: Path, split: str) -> Path:
         tiles.append((f"{max(int(line['step']) for line in lines):,}", "training steps"))
     title = f"{run_folder.resolve().name}: {run.network}"
     subtitle = f"{data_folder.resolve().name}, split {split}; image {run.image_size} × {run.image_size}"
-    path = run_folder / REPORT
-    with explained(f"write {path}"):
-        replace_text(path, document(title, subtitle, tiles, sections, settings_of(run.config)))
+    html = document(title, subtitle, tiles, sections, settings_of(run.config), mark_of(COMMAND))
+    with explained(f"write {path}"), output(path, COMMAND) as temporary:
+        temporary.write_text(html, "utf-8")
     return path
 
 
