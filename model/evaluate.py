@@ -21,7 +21,7 @@ from model.network.devices import make_strategy, place_of, setup_tensorflow
 from schemas.command import Parser, at_least, make_console, print_table, run_command
 from schemas.dataset import MANIFEST_FOLDER
 from schemas.errors import UserError, explained
-from schemas.machine import check_output, mark_of, output
+from schemas.machine import check_output, output
 from schemas.reader import open_dataset
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def evaluate(flags: argparse.Namespace, console: Console) -> None:
     from model.data.samples import writers_of
 
     split, path = flags.split, flags.output or flags.model / EVALUATION
-    check_output(path, COMMAND)
+    check_output(path, COMMAND, owned)
     run, data = read_run(flags.model), open_dataset(flags.data)
     check_data_set(run, data)
     samples = data.card.split(split).counts.kept
@@ -83,7 +83,7 @@ def evaluate(flags: argparse.Namespace, console: Console) -> None:
         raise UserError("TF_CONFIG: expected one worker, the rows go to one file; unset it")
     with strategy.scope():
         model = load_model(run)
-    evaluation = Evaluation(forward_of(model), strategy, flags.batch)
+    evaluation = Evaluation(forward_of(model), strategy, flags.batch, flag="--batch")
     trust = calibrate_run(run, evaluation, data, split) if flags.calibrate else read_calibration(run.folder)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("Evaluating", total=samples)
@@ -92,9 +92,8 @@ def evaluate(flags: argparse.Namespace, console: Console) -> None:
     table = pa.table(
         [scores.sample_id, scores.label, scores.prediction, scores.probability, scores.rank], schema=EVALUATION_SCHEMA
     )
-    origin = {"written_by": mark_of(COMMAND), "split": split, "class_digest": data.classes.digest}
-    with explained(f"write {path}"), output(path, COMMAND) as temporary:
-        pq.write_table(table.replace_schema_metadata(origin), temporary)
+    with explained(f"write {path}"), output(path, COMMAND, owned) as temporary:
+        pq.write_table(table.replace_schema_metadata({"split": split, "class_digest": data.classes.digest}), temporary)
     title = f"{run.folder} ({run.network}) on {data.folder}, split {split}"
     print_evaluation(console, title, run.classes.characters, scores, writers, flags.rows)
     right = scores.rank == 1
@@ -106,6 +105,12 @@ def evaluate(flags: argparse.Namespace, console: Console) -> None:
         )
     console.print()
     console.print(f"a row for each sample: {path}; sample_id joins {data.folder / MANIFEST_FOLDER}")
+
+
+def owned(path: Path) -> list[Path] | None:
+    """A file with the columns and the metadata of an evaluation."""
+    schema = pq.read_schema(path)
+    return [path] if schema.names == EVALUATION_SCHEMA.names and b"class_digest" in (schema.metadata or {}) else None
 
 
 def print_evaluation(
@@ -128,6 +133,9 @@ def print_evaluation(
         console.print(f"  {name:<11}{value}")
     if not rows:
         return
+    if not any(entry.wrong for entry in by_character):
+        console.print("  every sample was read rightly: no character or writer to name")
+        return
     columns = ["", "samples", "wrong", "top-1", f"top-{metrics.TOP}", "most often as"]
     for kind, worst, shown in (("Characters", by_character, 6), ("Writers", by_writer, 5)):
         lines = [
@@ -138,6 +146,7 @@ def print_evaluation(
                 entry.read_as,
             ][:shown]
             for entry in worst[:rows]
+            if entry.wrong
         ]
         print_table(console, f"{kind} read worst", columns[:shown], lines)
     lines = [

@@ -67,14 +67,15 @@ def has_mark(content: bytes, command: str) -> bool:
     return mark in content[:_MARK_IN_BYTES] or mark in content[-_MARK_IN_BYTES:]
 
 
-def marked_by(command: str) -> Owned:
-    """A file with the mark of `command`."""
+def marked_by(command: str, older: str | None = None) -> Owned:
+    """A file with the mark of `command`, or with what earlier releases wrote near the file's beginning."""
 
     def owned(path: Path) -> Sequence[Path] | None:
         with path.open("rb") as file:
             content = file.read(_MARK_IN_BYTES)
             file.seek(max(_MARK_IN_BYTES, path.stat().st_size - _MARK_IN_BYTES))
-            return [path] if has_mark(content + file.read(), command) else None
+            from_before = older is not None and older.encode() in content
+            return [path] if from_before or has_mark(content + file.read(), command) else None
 
     return owned
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -138,6 +138,17 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
             continue
         lines[key] = line
     return sorted(lines.values(), key=lambda line: int(line["step"]))
+
+
+def kept_model(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Of which step the run's model is, in words, from the lines of metrics.jsonl; empty where they don't say."""
+    evaluations = [line for line in lines if line["kind"] == "eval" and "kept" in line]
+    kept = [line for line in evaluations if line["kept"] is True]
+    if not kept:
+        return ""
+    last = kept[-1]
+    where = f"epoch {last.get('epoch', '?')}, step {int(last['step']):,}"
+    return f"model of {where}, the best of {len(evaluations):,} evaluated on {last.get('split', '?')}"
 
 
 def _read_classes(path: Path) -> ClassList:
