@@ -16,9 +16,10 @@ from rich.progress import Progress
 
 from model.answers import calibration, metrics
 from model.answers.calibration import read_calibration
+from model.answers.command import run_command
 from model.answers.run import check_data_set, load_model, read_run
 from model.network.devices import make_strategy, place_of, setup_tensorflow
-from schemas.command import Parser, at_least, make_console, print_table, run_command
+from schemas.command import Parser, at_least, make_console, print_table
 from schemas.dataset import MANIFEST_FOLDER
 from schemas.errors import UserError, explained
 from schemas.machine import check_output, output
@@ -46,7 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", type=Path, required=True, metavar="RUN", help="the folder of a training run")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the folder of a data set")
     parser.add_argument("--split", default="test", help="train, validation or test (default: test)")
-    parser.add_argument("--batch", type=int, metavar="N", help="samples at once, over all replicas (default: 256 each)")
+    parser.add_argument(
+        "--batch", type=int, metavar="N", help="samples at once, over all replicas (default: 256 each, 64 on a CPU)"
+    )
     parser.add_argument("--replicas", type=int, metavar="N", help="devices (default: every GPU, or the CPU)")
     parser.add_argument(
         "--calibrate",

@@ -11,12 +11,13 @@ import cv2
 import numpy as np
 
 from model.answers import metrics
+from model.answers.command import run_command
 from model.answers.picture import read_file
 from model.answers.reading import Character, Reading, load_run, prepared
 from model.network.devices import setup_tensorflow
 from pipeline.source.gnt import HEADER_BYTES, SOUND, walk
 from schemas.classes import character_of
-from schemas.command import EXIT_USER_ERROR, Parser, at_least, run_command
+from schemas.command import EXIT_USER_ERROR, Parser, at_least
 from schemas.errors import UserError, explained, printable
 from schemas.machine import check_output, marked_png, output
 from schemas.manifest import REJECT_REASONS
@@ -86,6 +87,12 @@ def characters_in(name: str, records: int | None = None) -> Iterator[Character |
     walked = walk(data)
     if not len(walked):
         yield UserError(f"{path}: expected GNT records, found an empty file; copy it again")
+    elif SOUND not in walked.fault:
+        yield UserError(
+            f"{path}: expected GNT records, found none in its {len(data):,} bytes; "
+            "it isn't GNT, whatever its name says, or its beginning is lost"
+        )
+        return
     for index in range(len(walked) if records is None else min(records, len(walked))):
         offset, fault = int(walked.offset[index]), walked.fault[index]
         if fault != SOUND:

@@ -24,7 +24,7 @@ PAPER = 255
 MAX_SIDE = 768  # pixels of the longer side; a character needs some 64 of them, and may be small in its picture
 MAX_PIXELS = 500_000_000  # above it a picture isn't opened: 1.5 GB as RGB
 FORMATS = "PNG, JPEG, WebP, BMP, GIF or TIFF"
-_PLUGINS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "JPEG2000", "BMP", "GIF", "TIFF", "PPM")
+_PLUGINS = ("PNG", "JPEG", "WEBP", "AVIF", "JPEG2000", "BMP", "GIF", "TIFF", "PPM")
 """Pillow's readers that are asked: others start programs, as for PostScript, or are for files that no camera makes."""
 
 _WORK_SIDE = 160  # pixels of the longer side of the picture in which light is told from dark
@@ -81,7 +81,7 @@ def read_file(path: Path, kind: str) -> bytes:
             raise UserError(f"{path}: expected a file, found a pipe or a device; save what it gives to a file")
         return path.read_bytes()
     except OSError as error:
-        advice = "check the name" if isinstance(error, FileNotFoundError | NotADirectoryError) else "mend that"
+        advice = "check its permissions" if isinstance(error, PermissionError) else "check the name"
         raise UserError(f"{path}: can't be read: {error.strerror or error}; {advice}") from error
 
 

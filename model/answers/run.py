@@ -94,7 +94,7 @@ def load_model(run: Run) -> Any:
 
     try:
         loaded = keras.models.load_model(path, compile=False)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except Exception as error:  # a damaged file: zip's, JSON's, HDF5's and Keras's own
         reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
         raise UserError(f"{path}: can't be read ({reason[0][:200]}); run the training command again") from error
     expected = ((None, run.image_size, run.image_size, 1), (None, len(run.classes)))

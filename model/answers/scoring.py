@@ -18,12 +18,13 @@ from model.answers.run import Run
 from model.data.batches import Share, evaluation_batches
 from model.data.examples import damaged
 from model.data.samples import writers_of
-from model.network.devices import own_part, place_of
+from model.network.devices import has_gpu, own_part, place_of
 from model.network.vgg import normalize
 from schemas.errors import UserError, explained
 from schemas.reader import Dataset
 
-DEFAULT_REPLICA_BATCH = 256
+GPU_BATCH, CPU_BATCH = 256, 64
+"""Samples at once on a replica by default; a batch on processors is seconds, between which a signal is heard."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Evaluation:
     ) -> None:
         self._strategy = strategy = strategy or tf.distribute.get_strategy()
         self._share = share = share_of(strategy)
-        self._batch = DEFAULT_REPLICA_BATCH * share.replicas if batch is None else batch
+        self._batch = (GPU_BATCH if has_gpu() else CPU_BATCH) * share.replicas if batch is None else batch
         self._flag = flag
         if self._batch < 1 or self._batch % share.replicas:
             raise UserError(f"{flag} {batch}: expected a multiple of the {share.replicas} replicas, 1 or more")

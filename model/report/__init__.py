@@ -12,11 +12,12 @@ import numpy as np
 
 from model.answers import calibration, metrics
 from model.answers.calibration import read_calibration
+from model.answers.command import run_command
 from model.answers.run import check_data_set, kept_model, load_model, read_metrics, read_run
 from model.network.devices import setup_tensorflow
 from model.report.charts import Series, legend, line_chart
 from model.report.page import document, figures, glyph, grid, pair_of_glyphs, section, table, worst_table
-from schemas.command import Parser, run_command
+from schemas.command import Parser
 from schemas.errors import explained
 from schemas.machine import check_output, mark_of, marked_by, output
 from schemas.reader import open_dataset
@@ -170,8 +171,9 @@ def learning_curves(lines: Sequence[Mapping[str, Any]]) -> tuple[list[tuple[str,
 
 def why_losses_differ(config: Mapping[str, Any]) -> str:
     """What lies between the training loss and that of an evaluation, and how low the first can get."""
-    train, classes = config.get("train", {}), int(config["num_classes"])
-    smoothing, outliers = (float(train.get(name) or 0) for name in ("label_smoothing", "outliers"))
+    train, classes = config.get("train"), int(config["num_classes"])
+    train = train if isinstance(train, Mapping) else {}
+    smoothing, outliers = (_share(train.get(name)) for name in ("label_smoothing", "outliers"))
     lowest = (1 - outliers) * _least_loss(smoothing, classes) + outliers * _least_loss(1.0, classes)
     reasons = [f"its labels are smoothed by {smoothing:g}"] * bool(smoothing)
     reasons += [f"{outliers:.0%} of its images are no character, and every answer is as good there"] * bool(outliers)
@@ -209,6 +211,10 @@ def _points(lines: Sequence[Mapping[str, Any]], kind: str, split: str | None, fi
 
 def _finite(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _share(value: Any) -> float:
+    return float(value) if _finite(value) and 0 <= value <= 1 else 0.0
 
 
 def _text(value: Any) -> str:
