@@ -35,8 +35,20 @@ CASES = {
     "predict": Case(predict.main, ("--model", "RUN", "PICTURE", "--save_seen", "SEEN"), "seen/0000.png"),
     "benchmark": Case(
         benchmark.main,
-        ("--data", "DATA", "--stages", "input", "--seconds", "0.01", "--replica_batch", "8", "--xla", "off")
-        + ("--json", "PLACE"),
+        [
+            "--data",
+            "DATA",
+            "--stages",
+            "input",
+            "--seconds",
+            "0.01",
+            "--replica_batch",
+            "8",
+            "--xla",
+            "off",
+            "--json",
+            "PLACE",
+        ],
         "b.json",
     ),
 }

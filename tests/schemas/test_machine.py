@@ -95,9 +95,13 @@ def test_a_device_is_no_place_for_an_output(device: str) -> None:
 
 
 def test_what_came_meanwhile_stays_as_it_is(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="stays as it is"), output(tmp_path / "x", COMMAND) as temporary:
-        temporary.write_text("new")
-        (tmp_path / "x").write_text("a thesis")
+    def write() -> None:
+        with output(tmp_path / "x", COMMAND) as temporary:
+            temporary.write_text("new")
+            (tmp_path / "x").write_text("a thesis")
+
+    with pytest.raises(UserError, match="stays as it is"):
+        write()
     assert content_of(tmp_path) == {"x": b"a thesis"}
 
 
@@ -160,9 +164,14 @@ def test_an_own_folder_is_back_if_the_new_one_cant_take_its_place(
         rename(source, target)
 
     monkeypatch.setattr(os, "replace", fails_at_the_end)
-    with pytest.raises(OSError, match="No space"), output(place, COMMAND, lambda _: []) as temporary:
-        temporary.mkdir()
-        (temporary / "new").touch()
+
+    def write() -> None:
+        with output(place, COMMAND, lambda _: []) as temporary:
+            temporary.mkdir()
+            (temporary / "new").touch()
+
+    with pytest.raises(OSError, match="No space"):
+        write()
     assert content_of(tmp_path) == {"saved": None, "saved/own": b"old"}
 
 

@@ -140,9 +140,7 @@ def _pictures_of(folder: Path, tmp_path: Path) -> int:
     return (tmp_path / "local.html").read_text().count("<img")
 
 
-def test_a_report_may_be_written_there(
-    store: s3_server.Server, flag: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_report_may_be_written_there(store: s3_server.Server, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Again, too; but where somebody else's object stands."""
     for _ in range(2):
         assert inspect.main([OUT, "--html", f"s3://{s3_server.BUCKET}/report.html", flag]) == 0
