@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--threshold",
         type=float,
         metavar="P",
-        help="'not recognised' below this probability (default: the run's, which keeps 98 %% of right answers)",
+        help="'not recognised' below this probability (default: the run's, meant to keep 98 %% of right answers)",
     )
     parser.add_argument("--top", type=int, default=metrics.TOP, metavar="N", help="answers to print (default: 5)")
     parser.add_argument("--records", type=int, metavar="N", help="the first N records of a .gnt (default: all)")

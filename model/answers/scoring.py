@@ -23,8 +23,8 @@ from model.network.vgg import normalize
 from schemas.errors import UserError, explained
 from schemas.reader import Dataset
 
-GPU_BATCH, CPU_BATCH = 256, 64
-"""Samples at once on a replica by default; a batch on processors is seconds, between which a signal is heard."""
+DEFAULT_REPLICA_BATCH, CPU_BATCH = 256, 64
+"""Samples at once on a GPU, and on processors: a batch on processors is seconds, between which a signal is heard."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Evaluation:
     ) -> None:
         self._strategy = strategy = strategy or tf.distribute.get_strategy()
         self._share = share = share_of(strategy)
-        self._batch = (GPU_BATCH if has_gpu() else CPU_BATCH) * share.replicas if batch is None else batch
+        self._batch = (DEFAULT_REPLICA_BATCH if has_gpu() else CPU_BATCH) * share.replicas if batch is None else batch
         self._flag = flag
         if self._batch < 1 or self._batch % share.replicas:
             raise UserError(f"{flag} {batch}: expected a multiple of the {share.replicas} replicas, 1 or more")

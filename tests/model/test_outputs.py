@@ -26,6 +26,7 @@ class Case:
 
 
 EVALUATE = ("--model", "RUN", "--data", "DATA", "--split", "test", "--output", "PLACE")
+QUICK = ("--stages", "input", "--seconds", "0.01", "--replica_batch", "8", "--xla", "off")
 CASES = {
     "evaluate": Case(evaluate.main, EVALUATE, "e.parquet"),
     "report": Case(report.main, ("--model", "RUN", "--data", "DATA", "--split", "test"), "run/report.html"),
@@ -35,20 +36,7 @@ CASES = {
     "predict": Case(predict.main, ("--model", "RUN", "PICTURE", "--save_seen", "SEEN"), "seen/0000.png"),
     "benchmark": Case(
         benchmark.main,
-        [
-            "--data",
-            "DATA",
-            "--stages",
-            "input",
-            "--seconds",
-            "0.01",
-            "--replica_batch",
-            "8",
-            "--xla",
-            "off",
-            "--json",
-            "PLACE",
-        ],
+        ("--data", "DATA", *QUICK, "--json", "PLACE"),
         "b.json",
     ),
 }
