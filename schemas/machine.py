@@ -16,7 +16,7 @@ from schemas.dataset import CARD, is_own_name
 from schemas.errors import UserError
 
 _TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{8}(?=\.|$)")
-_MARK_IN_BYTES = 1 << 16
+MARK_IN_BYTES = 1 << 16
 """Of a file's beginning, and of its end: its mark is in one of them."""
 _PNG_HEADER_BYTES = 33  # the signature and the chunk IHDR
 
@@ -64,7 +64,7 @@ def mark_of(command: str) -> str:
 def has_mark(content: bytes, command: str) -> bool:
     """Whether a file's beginning or its end has the mark of `command`."""
     mark = mark_of(command).encode()
-    return mark in content[:_MARK_IN_BYTES] or mark in content[-_MARK_IN_BYTES:]
+    return mark in content[:MARK_IN_BYTES] or mark in content[-MARK_IN_BYTES:]
 
 
 def marked_by(command: str, older: str | None = None) -> Owned:
@@ -72,8 +72,8 @@ def marked_by(command: str, older: str | None = None) -> Owned:
 
     def owned(path: Path) -> Sequence[Path] | None:
         with path.open("rb") as file:
-            content = file.read(_MARK_IN_BYTES)
-            file.seek(max(_MARK_IN_BYTES, path.stat().st_size - _MARK_IN_BYTES))
+            content = file.read(MARK_IN_BYTES)
+            file.seek(max(MARK_IN_BYTES, path.stat().st_size - MARK_IN_BYTES))
             from_before = older is not None and older.encode() in content
             return [path] if from_before or has_mark(content + file.read(), command) else None
 

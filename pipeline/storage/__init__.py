@@ -91,7 +91,7 @@ def check_output(path: str, command: str) -> None:
     """Raises UserError where something stands that `command` didn't write."""
     if not of(path).is_remote:
         machine.check_output(path, command)
-    elif exists(path) and not machine.has_mark(read_bytes(path), command):
+    elif exists(path) and not machine.has_mark(read_range(path, 0, machine.MARK_IN_BYTES), command):
         raise machine.not_own(path, command)
 
 
