@@ -58,10 +58,10 @@ class Calibration:
 
     @property
     def summary(self) -> str:
-        """One line, without the doubts."""
+        """One line."""
         return (
             f"temperature {self.temperature:.3f}, threshold {self.threshold:.3f}, which keeps {self.kept:.2%} of the "
-            f"right answers of {self.split}"
+            f"right answers of {self.split}" + (f"; {self.doubts}" if self.doubts else "")
         )
 
 

@@ -67,6 +67,7 @@ def test_a_handful_of_samples_is_doubted() -> None:
     assert wrong.temperature > 1
     assert wrong.threshold == 0
     assert "0 right answers among 3 samples" in wrong.doubts
+    assert wrong.summary.endswith(wrong.doubts)
     for found in (sure, wrong):
         assert Calibration(**vars(found)) == found
 
