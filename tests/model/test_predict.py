@@ -167,7 +167,7 @@ def test_whatever_is_named_gets_a_line_that_names_it(
         f"{tmp_path}/drawing.eps": "expected a picture (PNG, JPEG",
         f"{tmp_path}/loop.png": "can't be read: Too many levels",
         "https://host/a.png": "expected a file on this machine, found a URL; download it",
-        "s3://bucket/1001-c.gnt": "found a URL",
+        "s3://bucket/1001-c.gnt": "expected a file on this machine, found a URL",
     }
     lines, errors = printed(capsys, run, *expected, status=2)
     assert not lines
