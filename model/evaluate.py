@@ -19,7 +19,7 @@ from model.answers.calibration import read_calibration
 from model.answers.command import run_command
 from model.answers.run import check_data_set, load_model, read_run
 from model.network.devices import make_strategy, place_of, setup_tensorflow
-from schemas.command import Parser, at_least, make_console, print_table
+from schemas.command import Parser, at_least, local_path, make_console, print_table
 from schemas.dataset import MANIFEST_FOLDER
 from schemas.errors import UserError, explained
 from schemas.machine import check_output, output
@@ -44,8 +44,8 @@ EVALUATION_SCHEMA = pa.schema(
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = Parser(COMMAND, "Reads every sample of a split with a trained model and counts what is right.")
-    parser.add_argument("--model", type=Path, required=True, metavar="RUN", help="the folder of a training run")
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the folder of a data set")
+    parser.add_argument("--model", type=local_path, required=True, metavar="RUN", help="the folder of a training run")
+    parser.add_argument("--data", type=local_path, required=True, metavar="DIR", help="the folder of a data set")
     parser.add_argument("--split", default="test", help="train, validation or test (default: test)")
     parser.add_argument(
         "--batch", type=int, metavar="N", help="samples at once, over all replicas (default: 256 each, 64 on a CPU)"
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--rows", type=int, default=10, metavar="N", help="length of the tables (default: 10)")
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help=f"Parquet, a row for each sample (default: RUN/{EVALUATION})"
+        "--output", type=local_path, metavar="FILE", help=f"Parquet, a row for each sample (default: RUN/{EVALUATION})"
     )
 
     def body() -> int:

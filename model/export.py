@@ -19,7 +19,7 @@ from model.answers.calibration import read_calibration
 from model.answers.command import run_command
 from model.answers.run import CLASSES, load_model, read_run
 from model.network.devices import setup_tensorflow
-from schemas.command import Parser
+from schemas.command import Parser, local_path
 from schemas.errors import UserError, explained
 from schemas.machine import Owned, check_output, mark_of, output
 
@@ -55,9 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Exports a trained model: float32 [n, size, size, 1], ink 1 on 0, to logits [n, characters]; "
         f"{CLASSES} of the run names the characters.",
     )
-    parser.add_argument("--model", type=Path, required=True, metavar="RUN", help="the folder of a training run")
+    parser.add_argument("--model", type=local_path, required=True, metavar="RUN", help="the folder of a training run")
     parser.add_argument("--format", choices=FORMATS, required=True)
-    parser.add_argument("--output", type=Path, metavar="PATH", help="default: in RUN, named by the format")
+    parser.add_argument("--output", type=local_path, metavar="PATH", help="default: in RUN, named by the format")
     parser.add_argument(
         "--tolerance",
         type=float,

@@ -15,9 +15,10 @@ from model.answers.command import run_command
 from model.answers.picture import read_file
 from model.answers.reading import Character, Reading, load_run, prepared
 from model.network.devices import setup_tensorflow
+from pipeline.source import kinds
 from pipeline.source.gnt import HEADER_BYTES, SOUND, walk
 from schemas.classes import character_of
-from schemas.command import EXIT_USER_ERROR, Parser, at_least
+from schemas.command import EXIT_USER_ERROR, Parser, at_least, local_path, path_or_url, prints_its_product
 from schemas.errors import UserError, explained, printable
 from schemas.machine import check_output, marked_png, output
 from schemas.manifest import REJECT_REASONS
@@ -31,8 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(
         COMMAND, "Reads pictures of one handwritten character each (photo, scan or drawing), or .gnt files."
     )
-    parser.add_argument("--model", type=Path, required=True, metavar="RUN", help="the folder of a training run")
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="PNG, JPEG and others, or .gnt")
+    parser.add_argument("--model", type=local_path, required=True, metavar="RUN", help="the folder of a training run")
+    parser.add_argument("images", type=path_or_url, nargs="+", metavar="IMAGE", help="PNG, JPEG and others, or .gnt")
     parser.add_argument(
         "--threshold",
         type=float,
@@ -41,7 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--top", type=int, default=metrics.TOP, metavar="N", help="answers to print (default: 5)")
     parser.add_argument("--records", type=int, metavar="N", help="the first N records of a .gnt (default: all)")
-    parser.add_argument("--save_seen", type=Path, metavar="DIR", help="save what the model is shown, as PNG files")
+    parser.add_argument(
+        "--save_seen", type=local_path, metavar="DIR", help="save what the model is shown, as PNG files"
+    )
 
     def body() -> int:
         flags = parser.parse_args(argv)
@@ -52,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             at_least(1, "--records", flags.records)
         if flags.save_seen is not None:
             _check_seen(flags.save_seen)
+        prints_its_product()
         setup_tensorflow()
         recogniser = load_run(flags.model, flags.threshold)
         status = 0
@@ -85,13 +89,9 @@ def characters_in(name: str, records: int | None = None) -> Iterator[Character |
         yield error
         return
     walked = walk(data)
-    if not len(walked):
-        yield UserError(f"{path}: expected GNT records, found an empty file; copy it again")
-    elif SOUND not in walked.fault:
-        yield UserError(
-            f"{path}: expected GNT records, found none in its {len(data):,} bytes; "
-            "it isn't GNT, whatever its name says, or its beginning is lost"
-        )
+    kind = kinds.of_bytes(data[: kinds.HEAD_BYTES])
+    if SOUND not in walked.fault and kind is not None and kind is not kinds.GNT:
+        yield UserError(f"{path}: expected GNT records, found {kind.what}; {kind.advice}")
         return
     for index in range(len(walked) if records is None else min(records, len(walked))):
         offset, fault = int(walked.offset[index]), walked.fault[index]

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +116,37 @@ class MemberInput:
     writer: str
     bytes: int
     counts: Counts
+    lost_bytes: int | None = None
+    """Of `bytes`, those of records whose header is broken or that end early; None before format 1.1.1."""
+    what: str | None = None
+    """What a member without one sound record is instead, told from its first bytes; None where nothing tells."""
+
+
+@dataclass(frozen=True)
+class PassedFile:
+    """A file, or an entry of a zip, that is neither a .gnt nor a zip of them."""
+
+    location: str
+    """Where it lay, or where the zip lay that holds it."""
+    name: str
+    """Base name; in a zip with its folders."""
+    what: str
+    """As pipeline/source/kinds.py calls it."""
+
+
+@dataclass(frozen=True)
+class PassedOver:
+    """What lay in the inputs and was not read."""
+
+    count: int = 0
+    kinds: Mapping[str, int] = field(default_factory=dict)
+    """By what it is."""
+    files: Sequence[PassedFile] = ()
+    """The first ones, at most MOST_PASSED: those that may hold handwriting before the others."""
+
+
+MOST_PASSED = 100
+"""Names of passed over files on a card."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +159,8 @@ class Card:
     libraries: Mapping[str, str]
     splits: Mapping[str, Split]
     inputs: Sequence[MemberInput]
+    passed_over: PassedOver | None = None
+    """None before format 1.1.1."""
 
     @property
     def image_size(self) -> int:
@@ -145,7 +178,7 @@ class Card:
 
     def to_json(self) -> str:
         """The text of dataset.json: its last field is the SHA-256 of the others, so that no change goes unnoticed."""
-        fields = asdict(self)
+        fields = asdict(self, dict_factory=_without_none)
         return _dumps({**fields, "digest": _digest(fields)}) + "\n"
 
 
@@ -179,6 +212,7 @@ def parse_card(text: str | bytes, where: str) -> Card:
             libraries=fields["libraries"],
             splits={name: _split(split) for name, split in fields["splits"].items()},
             inputs=[MemberInput(**{**member, "counts": Counts(**member["counts"])}) for member in fields["inputs"]],
+            passed_over=_passed_over(fields["passed_over"]) if "passed_over" in fields else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DamagedCard(f"{where}: the card is damaged ({error!r}); convert again") from error
@@ -207,6 +241,11 @@ def read_card(folder: str | Path) -> Card:
     return parse_card(path.read_bytes(), str(path))
 
 
+def _without_none(fields: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """What isn't known isn't written: so a card of an earlier format comes out as it went in."""
+    return {name: value for name, value in fields if value is not None}
+
+
 def _dumps(fields: Mapping[str, Any]) -> str:
     return json.dumps(fields, ensure_ascii=False, indent=1)
 
@@ -222,3 +261,7 @@ def _split(fields: Mapping[str, Any]) -> Split:
         writers=int(fields["writers"]),
         shards=[ShardFile(**shard) for shard in fields["shards"]],
     )
+
+
+def _passed_over(fields: Mapping[str, Any]) -> PassedOver:
+    return PassedOver(int(fields["count"]), fields["kinds"], [PassedFile(**file) for file in fields["files"]])

@@ -15,6 +15,7 @@ from pathlib import Path
 from schemas.dataset import CARD, is_own_name
 from schemas.errors import UserError
 
+_LITTER = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
 _TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{8}(?=\.|$)")
 MARK_IN_BYTES = 1 << 16
 """Of a file's beginning, and of its end: its mark is in one of them."""
@@ -137,6 +138,16 @@ def output(path: str | os.PathLike[str], command: str, owned: Owned | None = Non
         for folder, _, _ in os.walk(aside, topdown=False):
             with contextlib.suppress(OSError):  # it isn't empty: something came in meanwhile
                 os.rmdir(folder)
+
+
+def is_litter(path: str) -> bool:
+    """Whether a file is what systems and editors leave beside others: nobody's data, whatever the folder is for."""
+    *folders, name = path.lower().split("/")
+    return (
+        name in _LITTER
+        or any(part.startswith(".") and part not in (".", "..") for part in (*folders, name))
+        or ("__macosx" in folders)
+    )
 
 
 def without_temporary_mark(name: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from model.answers.command import run_command
 from model.network.devices import has_gpu, setup_tensorflow
 from model.train.options import PRECISIONS, TrainConfig, add_flags
-from schemas.command import EXIT_USER_ERROR, Parser, at_least
+from schemas.command import EXIT_USER_ERROR, Parser, at_least, local_path, prints_its_product
 from schemas.errors import UserError, explained
 from schemas.machine import check_output, mark_of, output
 from schemas.reader import open_dataset
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(
         COMMAND, "Times the stages of training: input alone, forward, forward + backward, step, whole loop."
     )
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the folder of a data set")
+    parser.add_argument("--data", type=local_path, required=True, metavar="DIR", help="the folder of a data set")
     parser.add_argument(
         "--stages", nargs="+", choices=STAGES, default=list(STAGES), metavar="STAGE", help=" ".join(STAGES)
     )
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--seconds", type=float, default=5.0, metavar="S", help="for each figure, without compilation (default: 5)"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    parser.add_argument("--json", type=local_path, metavar="FILE", help="write the figures there, too")
 
     def body() -> int:
         flags = parser.parse_args(argv)
@@ -80,6 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if "input" in flags.stages:
             config = shared | {"global_batch": flags.replica_batch}
             jobs.insert(0, {"stages": ["input"], "seconds": flags.seconds, "config": config})
+        if flags.json is None:
+            prints_its_product()
         return benchmark(jobs, flags.json)
 
     return run_command(COMMAND, body)

@@ -17,7 +17,7 @@ from model.answers.run import check_data_set, kept_model, load_model, read_metri
 from model.network.devices import setup_tensorflow
 from model.report.charts import Series, legend, line_chart
 from model.report.page import document, figures, glyph, grid, pair_of_glyphs, section, table, worst_table
-from schemas.command import Parser
+from schemas.command import Parser, local_path
 from schemas.errors import explained
 from schemas.machine import check_output, mark_of, marked_by, output
 from schemas.reader import open_dataset
@@ -37,8 +37,8 @@ _DRAWN = 48
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = Parser(COMMAND, f"Writes RUN/{REPORT}: learning curves, accuracy, mistakes, predictions.")
-    parser.add_argument("--model", type=Path, required=True, metavar="RUN", help="the folder of a training run")
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the folder of a data set")
+    parser.add_argument("--model", type=local_path, required=True, metavar="RUN", help="the folder of a training run")
+    parser.add_argument("--data", type=local_path, required=True, metavar="DIR", help="the folder of a data set")
     parser.add_argument("--split", default="validation", help="train, validation or test (default: validation)")
 
     def body() -> int:

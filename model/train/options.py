@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from schemas.command import Parser
+from schemas.command import Parser, local_path
 from schemas.errors import UserError
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
@@ -121,13 +121,22 @@ def parse_arguments(argv: Sequence[str]) -> TrainConfig:
         "Trains a VGG on the shards of a data set. The same command resumes a run that was stopped.",
     )
     parser.add_argument(
-        "--data", required=True, metavar="DIR", help="the folder of the data set, as pipeline.convert wrote it"
+        "--data",
+        type=local_path,
+        required=True,
+        metavar="DIR",
+        help="the folder of the data set, as pipeline.convert wrote it",
     )
     parser.add_argument(
-        "--model_dir", required=True, metavar="RUN", help="the folder of this run; model.keras appears in it"
+        "--model_dir",
+        type=local_path,
+        required=True,
+        metavar="RUN",
+        help="the folder of this run; model.keras appears in it",
     )
     section: Any = parser
     for name in _FLAGS:
         section = parser.add_argument_group(_GROUPS[name]) if name in _GROUPS else section
         add_flags(section, name)
-    return TrainConfig(**vars(parser.parse_args(argv)))
+    given = vars(parser.parse_args(argv))
+    return TrainConfig(**{**given, "data": str(given["data"]), "model_dir": str(given["model_dir"])})

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from pipeline import storage
 from pipeline.convert.options import Settings
 from pipeline.shards.config import ConvertConfig
-from pipeline.source.archives import Member, list_members, parse_input
+from pipeline.source.archives import Member, list_inputs, parse_input
 from schemas.classes import ClassList, ClassListError, default_classes, parse_classes
-from schemas.dataset import CARD, LOCK, MANIFEST_FOLDER, SPLITS, STAGING_FOLDER, is_own_name
+from schemas.dataset import CARD, LOCK, MANIFEST_FOLDER, SPLITS, STAGING_FOLDER, PassedOver, is_own_name
 from schemas.errors import UserError, explained, printable
 from schemas.machine import without_temporary_mark
 
@@ -28,6 +28,9 @@ class Conversion:
     output: str
     staging: str
     max_reject_fraction: float
+    passed_over: PassedOver = field(default_factory=PassedOver)
+    warnings: Sequence[str] = ()
+    """What to say of the inputs before they are converted."""
 
     @property
     def source_bytes(self) -> int:
@@ -49,10 +52,19 @@ def plan_conversion(settings: Settings) -> Conversion:
         )
     except ValueError as error:
         raise UserError(f"--{error}") from error
-    members = list_members(inputs, settings.validation_fraction)
+    listing = list_inputs(inputs, settings.validation_fraction)
+    members = listing.members
     config = replace(config, num_shards=_num_shards(members, settings))
     staging = settings.staging or storage.join(settings.output, STAGING_FOLDER)
-    return Conversion(tuple(members), config, settings.output, staging, settings.max_reject_fraction)
+    return Conversion(
+        members=tuple(members),
+        config=config,
+        output=settings.output,
+        staging=staging,
+        max_reject_fraction=settings.max_reject_fraction,
+        passed_over=listing.passed_over,
+        warnings=listing.warnings,
+    )
 
 
 def check_output(output: str) -> None:

@@ -19,6 +19,7 @@ from rich.table import Table
 
 from pipeline import storage
 from pipeline.shards import staging
+from pipeline.source.losses import loss_lines
 from schemas.dataset import Card, Split
 from schemas.errors import UserError
 from schemas.manifest import DROP_REASONS, REJECT_REASONS
@@ -200,6 +201,8 @@ def print_summary(card: Card, output: str, seconds: float, console: Console) -> 
     for reason, meaning in {**DROP_REASONS, **REJECT_REASONS}.items():
         if any(reason in of.dropped or reason in of.rejected for of in counts):
             console.print(f"{reason}: {meaning}", highlight=False)
+    for line in loss_lines(card):
+        console.print(line, highlight=False, markup=False)
     read = sum(of.read for of in counts)
     console.print(
         f"{output}: {read:,} records in {seconds:,.1f} s, {read / seconds:,.0f} records/s",

@@ -41,6 +41,8 @@ def run_conversion(
         from pipeline.storage.lock import locked
 
         job = plan_conversion(settings)
+        for line in job.warnings:
+            say(line)
         run = _prepare(settings, job, server, say)
         with locked(job.output):
             check_output(job.output)  # another conversion may have finished meanwhile

@@ -20,6 +20,7 @@ from pipeline.shards.shard import ShardReceipt, write_shard
 from pipeline.shards.staging import ChunkReceipt, StagedBatch
 from pipeline.source.archives import Member, list_members, parse_input
 from pipeline.source.chunks import Chunk, plan_chunks, read_chunk
+from pipeline.source.losses import check_rejects
 from pipeline.steps.settings import PreprocessConfig
 from schemas.classes import ClassList, default_classes
 from schemas.dataset import CARD
@@ -168,9 +169,9 @@ class Publish(_FileFn):
         chunks = [receipt for receipt in receipts if isinstance(receipt, ChunkReceipt)]
         shards = [receipt for receipt in receipts if isinstance(receipt, ShardReceipt)]
         shards += self._write_empty_shards({(receipt.split, receipt.shard) for receipt in shards})
-        card = publish.build_card(job.members, chunks, shards, job.config)
+        card = publish.build_card(job.members, chunks, shards, job.config, job.passed_over)
         publish.check_sources(job.members)
-        publish.check_rejects(card, job.max_reject_fraction)
+        check_rejects(card, job.max_reject_fraction)
         publish.write_side_files(card, job.config, job.output)
         storage.delete(publish.leftovers(card, job.output))
         publish.write_card(card, job.output)

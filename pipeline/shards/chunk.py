@@ -20,7 +20,16 @@ from pipeline.source import gnt
 from pipeline.source.chunks import Chunk, read_chunk
 from schemas.classes import OUTSIDE, character_of
 from schemas.example import sample_id_prefix
-from schemas.manifest import CROP_COLUMNS, DROPPED, KEPT, NOT_SAMPLED, OUTSIDE_CLASS_SET, REJECTED, UNUSABLE_REASONS
+from schemas.manifest import (
+    CROP_COLUMNS,
+    DROPPED,
+    KEPT,
+    LOST_REASONS,
+    NOT_SAMPLED,
+    OUTSIDE_CLASS_SET,
+    REJECTED,
+    UNUSABLE_REASONS,
+)
 
 GROUP_RECORDS, _GROUP_BYTES = 4096, 64 << 20  # 64 MiB: most samples held in memory at once
 _BLOCK_BYTES = 256 << 10  # 256 KiB of samples at a time, with as much of bitmaps, stay in a core's cache
@@ -50,9 +59,16 @@ def _stage(chunk: Chunk, config: ConvertConfig, path: str) -> ChunkReceipt:
     from pipeline.steps.records import uncompiled  # Numba is imported by who converts, not by who starts it
 
     data = read_chunk(chunk)
-    records, batches = staging.write_staged_chunk(
-        path, convert_records(data, chunk, config), config.num_shards[chunk.member.split]
-    )
+    lost_bytes = 0
+
+    def tables() -> Iterator[pa.Table]:
+        nonlocal lost_bytes
+        for table in convert_records(data, chunk, config):
+            reasons, sizes = table["reason"].to_pylist(), table["source_bytes"].to_pylist()
+            lost_bytes += sum(size for size, reason in zip(sizes, reasons, strict=True) if reason in LOST_REASONS)
+            yield table
+
+    records, batches = staging.write_staged_chunk(path, tables(), config.num_shards[chunk.member.split])
     member = chunk.member
     receipt = ChunkReceipt(
         split=member.split,
@@ -64,6 +80,7 @@ def _stage(chunk: Chunk, config: ConvertConfig, path: str) -> ChunkReceipt:
         content=storage.fingerprint(path),
         batches=batches,
         uncompiled=uncompiled(),
+        lost_bytes=lost_bytes,
     )
     staging.commit_chunk(receipt)
     return receipt

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,29 +14,37 @@ from pipeline import storage
 from pipeline.shards.config import ConvertConfig, library_versions
 from pipeline.shards.shard import ShardReceipt
 from pipeline.shards.staging import ChunkReceipt
-from pipeline.source.archives import Member
+from pipeline.source.members import Member, what_instead
 from schemas import dataset
 from schemas.classes import ClassList
-from schemas.dataset import Card, Counts, MemberInput, Split
+from schemas.dataset import Card, Counts, MemberInput, PassedOver, Split
 from schemas.errors import UserError, explained, printable
 from schemas.example import FORMAT_VERSION, IMAGE, LABEL, SAMPLE_ID
 from schemas.machine import without_temporary_mark
 from schemas.manifest import DROPPED, KEPT, REJECTED
 
+_MOST_HEADS = 100  # members of which the first bytes are asked what they are instead of GNT
+
 
 def build_card(
-    members: Sequence[Member], chunks: Iterable[ChunkReceipt], shards: Iterable[ShardReceipt], config: ConvertConfig
+    members: Sequence[Member],
+    chunks: Iterable[ChunkReceipt],
+    shards: Iterable[ShardReceipt],
+    config: ConvertConfig,
+    passed_over: PassedOver | None = None,
 ) -> Card:
     """The card of a finished conversion. Raises RuntimeError if any record that was read isn't accounted for."""
-    read = Counter[tuple[str, str]]()
+    read, lost = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     for chunk in chunks:
         read[chunk.split, chunk.member] += chunk.records
+        lost[chunk.split, chunk.member] += chunk.lost_bytes
     shards = sorted(shards, key=lambda shard: (shard.split, shard.shard))
     kinds: dict[tuple[str, str], Counter[str]] = {}
     for shard in shards:
         for member, counted in shard.members.items():
             kinds.setdefault((shard.split, member), Counter()).update(counted)
-    inputs = [_member_input(member, read, kinds) for member in members]
+    inputs = [_member_input(member, read, lost, kinds) for member in members]
+    inputs = _with_what_they_are(inputs, members)
     splits = {}
     for split in sorted(config.num_shards, key=dataset.SPLITS.index):
         own = [shard for shard in shards if shard.split == split]
@@ -57,31 +66,8 @@ def build_card(
         libraries=library_versions(),
         splits=splits,
         inputs=inputs,
+        passed_over=passed_over,
     )
-
-
-def check_rejects(card: Card, max_reject_fraction: float) -> None:
-    """Raises UserError if a split lost more records than that, or kept none."""
-    for name, split in card.splits.items():
-        counts = split.counts
-        rejected = sum(counts.rejected.values())
-        if rejected > max_reject_fraction * counts.read:
-            reasons = ", ".join(f"{reason} {n:,}" for reason, n in counts.rejected.items())
-            worst = max(
-                (entry for entry in card.inputs if entry.split == name),
-                key=lambda entry: sum(entry.counts.rejected.values()),
-            )
-            raise UserError(
-                f"{name}: expected at most {max_reject_fraction:.2%} of the records rejected, found {rejected:,} of "
-                f"{counts.read:,} ({reasons}), most of them in {worst.member} of {worst.location}; replace damaged "
-                "archives, or allow more with --max_reject_fraction"
-            )
-        if not counts.kept:
-            reasons = ", ".join(f"{n:,} {reason}" for reason, n in {**counts.dropped, **counts.rejected}.items())
-            raise UserError(
-                f"{name}: expected records to keep, found none among {counts.read:,}"
-                f"{f' ({reasons})' if reasons else ''}; check the input and --classes"
-            )
 
 
 def side_files(card: Card, classes: ClassList) -> dict[str, str]:
@@ -131,8 +117,20 @@ def leftovers(card: Card, output: str) -> list[str]:
     return found
 
 
+def _with_what_they_are(inputs: Sequence[MemberInput], members: Sequence[Member]) -> list[MemberInput]:
+    """The same; the first of those in which all bytes are lost are looked into."""
+    named = list(inputs)
+    lost = [i for i, entry in enumerate(inputs) if entry.bytes and entry.lost_bytes == entry.bytes]
+    for i in lost[:_MOST_HEADS]:
+        named[i] = replace(inputs[i], what=what_instead(members[i]))
+    return named
+
+
 def _member_input(
-    member: Member, read: Mapping[tuple[str, str], int], kinds: Mapping[tuple[str, str], Mapping[str, int]]
+    member: Member,
+    read: Mapping[tuple[str, str], int],
+    lost: Mapping[tuple[str, str], int],
+    kinds: Mapping[tuple[str, str], Mapping[str, int]],
 ) -> MemberInput:
     key = (member.split, member.name)
     counts = _counts(read.get(key, 0), kinds.get(key, {}))
@@ -147,6 +145,7 @@ def _member_input(
         writer=member.writer,
         bytes=member.size_bytes,
         counts=counts,
+        lost_bytes=lost.get(key, 0),
     )
 
 

@@ -69,6 +69,8 @@ class ChunkReceipt:
     """(shard, rows, first byte, bytes, their CRC-32C) of each record batch in the file."""
     uncompiled: str = ""
     """Why the six steps weren't compiled where it was converted."""
+    lost_bytes: int = 0
+    """Of records rejected for one of LOST_REASONS."""
 
     def staged_batches(self) -> Iterator[tuple[tuple[str, int], StagedBatch]]:
         """((split, shard), where its rows lie) for each record batch."""

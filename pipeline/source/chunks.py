@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from pipeline import storage
 from pipeline.source import gnt
-from pipeline.source.archives import Member, open_member, read_exactly, read_stretch
+from pipeline.source.members import Member, open_member, read_exactly, read_stretch
 from schemas.errors import UserError, explained
 
 CHUNK_BYTES = 32 << 20  # 32 MiB, some 6,000 records of CASIA's

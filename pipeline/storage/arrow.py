@@ -97,6 +97,9 @@ def _connect(_process: int, root: str) -> Any:
             scheme, _, host = emulator.rpartition("://")
             url = url.replace("://", "://anonymous@", 1) + f"&scheme={scheme or 'http'}&endpoint_override={host}"
     expected = f"{root}: expected a path, or a URL with s3://, gs://, abfs:// or hdfs://"
+    scheme = root.partition("://")[0]
+    if scheme in ("http", "https", "ftp"):
+        raise UserError(f"{expected}, found {scheme}://; download it, and name the file here")
     try:
         files, folder = fs.FileSystem.from_uri(url)
     except (ValueError, OSError) as error:

@@ -93,7 +93,7 @@ class LocalFiles:
             return []
 
     def find(self, pattern: str) -> list[StoredFile]:
-        paths = [pattern] if os.path.exists(pattern) else globbing.glob(pattern, recursive=True)
+        paths = [pattern] if os.path.exists(pattern) else _matches(pattern)
         found = {file for path in paths for file in (_tree(path) if os.path.isdir(path) else [path])}
         return [_stored(path) for path in sorted(found)]
 
@@ -101,6 +101,16 @@ class LocalFiles:
         for path in paths:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
+
+
+def _matches(pattern: str) -> list[str]:
+    """A glob's matches; a folder that is there under its name as written, HWDB [2020], is no pattern."""
+    begin, slash, rest = pattern, "", ""
+    while begin and not os.path.isdir(begin):
+        begin, slash, last = begin.rpartition("/")
+        rest = f"{slash}{last}{rest}"
+    tried = (globbing.glob(one, recursive=True) for one in (globbing.escape(begin) + rest, pattern.replace("[", "[[]")))
+    return next(filter(None, tried), [])
 
 
 def _tree(folder: str) -> list[str]:

@@ -90,13 +90,19 @@ class RemoteFiles:
         return self.list_prefix(folder.rstrip("/") + "/", deep=False)
 
     def find(self, pattern: str) -> list[StoredFile]:
-        begin = re.split(r"[\[*?]", pattern)[0]
-        if begin != pattern:
-            found = self.list_prefix(begin, deep="/" in pattern[len(begin) :] or "**" in pattern)
-            return [file for file in found if _fits(pattern.split("/"), file.path.split("/"))]
+        found = self._matches(pattern)
+        if found or "*" in pattern or "?" in pattern:  # without a match its brackets are a name's
+            return found or self._matches(pattern.replace("[", "[[]"))
         is_bucket = "/" not in pattern.partition("://")[2].rstrip("/")
         itself = None if is_bucket else self.status(pattern)
         return [itself] if itself else self.list_prefix(pattern.rstrip("/") + "/", deep=True)
+
+    def _matches(self, pattern: str) -> list[StoredFile]:
+        begin = re.split(r"[\[*?]", pattern)[0]
+        if begin == pattern:
+            return []
+        found = self.list_prefix(begin, deep="/" in pattern[len(begin) :] or "**" in pattern)
+        return [file for file in found if _fits(pattern.split("/"), file.path.split("/"))]
 
 
 class _Ranges(io.RawIOBase):

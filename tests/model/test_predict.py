@@ -215,6 +215,14 @@ def test_hundreds_of_pictures_are_answered_in_order(
     assert len(errors) == len(names) - len(lines)
 
 
+def test_a_gnt_that_is_none_is_called_by_its_name(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "1001-c.gnt").write_bytes(b"<!DOCTYPE html><html>" + b"<p>not found</p>" * 900)
+    _, (error,) = printed(capsys, run, tmp_path / "1001-c.gnt", status=2)
+    assert "1001-c.gnt: expected GNT records, found an HTML page; it is what a download that failed leaves" in error
+
+
 def test_saves_what_the_model_was_shown(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.fromarray(gnt_files.strokes(3)).save(tmp_path / "picture.png")
     printed(capsys, run, tmp_path / "picture.png", "--save_seen", tmp_path / "seen")

@@ -95,7 +95,7 @@ def _records(inspected: Inspected, facts: Facts) -> str:
     ]
     why = table(["split", "status", "reason", "records"], reasons) if reasons else "<p>Every record was kept.</p>"
     inputs = sorted(card.inputs, key=lambda entry: (-entry.counts.by_status[REJECTED], _kept_share(entry)))
-    header = ["split", "member", "writer", "archive", "read", KEPT, DROPPED, REJECTED, "kept, %"]
+    header = ["split", "member", "writer", "archive", "read", KEPT, DROPPED, REJECTED, "kept, %", "bytes lost"]
     members = folded(
         f"{len(inputs):,} members, those with most rejected records first",
         table(header, (_member_row(entry) for entry in inputs[:MOST_ROWS])) + _more(len(inputs)),
@@ -191,7 +191,13 @@ def _kept_share(entry: MemberInput) -> float:
 
 def _member_row(entry: MemberInput) -> list[object]:
     names = (entry.split, entry.member, entry.writer, entry.archive)
-    return [*names, entry.counts.read, *entry.counts.by_status.values(), round(_kept_share(entry), 1)]
+    return [
+        *names,
+        entry.counts.read,
+        *entry.counts.by_status.values(),
+        round(_kept_share(entry), 1),
+        entry.lost_bytes or 0,
+    ]
 
 
 def _more(count: int) -> str:

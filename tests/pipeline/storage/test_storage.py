@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import gnt_files
 import pytest
@@ -13,6 +14,8 @@ from pipeline import storage
 from pipeline.source.archives import Input, list_members
 from pipeline.source.chunks import plan_chunks, read_chunk
 from pipeline.storage import remote, s3
+from pipeline.storage.local import StoredFile
+from pipeline.storage.remote import RemoteFiles
 from schemas.errors import UserError, explained
 
 MIB = 1 << 20
@@ -185,3 +188,40 @@ def test_without_boto3_the_extra_is_named(server: s3_server.Server, monkeypatch:
     with pytest.raises(UserError, match=r"boto3 is missing; pip install"):
         storage.exists(url("x"))
     assert server.log
+
+
+def test_brackets_in_a_folders_name_are_its_name(tmp_path: Path) -> None:
+    """HWDB [2020] is no set of characters where there is a folder of that name."""
+    for name in ("HWDB [2020]/a.gnt", "HWDB [2020]/b[1].gnt", "x/HWDB [2020]/c.gnt", "train-1/d.gnt", "train-2/d.gnt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+
+    def found(pattern: str) -> list[str]:
+        return [file.path.removeprefix(f"{tmp_path}/") for file in storage.find(f"{tmp_path}/{pattern}")]
+
+    assert found("HWDB [2020]/*.gnt") == ["HWDB [2020]/a.gnt", "HWDB [2020]/b[1].gnt"]
+    assert found("HWDB [2020]/b[[]*.gnt") == ["HWDB [2020]/b[1].gnt"]
+    assert found("*/HWDB [2020]/*.gnt") == ["x/HWDB [2020]/c.gnt"]
+    assert found("HWDB [2020]/b[1].gnt") == ["HWDB [2020]/b[1].gnt"]
+    assert found("train-[12]/*.gnt") == ["train-1/d.gnt", "train-2/d.gnt"]
+    assert found("nothing [here]/*.gnt") == found("[") == []
+
+
+def test_brackets_in_a_urls_name_are_its_name() -> None:
+    class Store(RemoteFiles):
+        files = ("b/HWDB [2020]/a.gnt", "b/HWDB [2020]/b/c.gnt", "b/part-1/d.gnt", "b/part-2/d.gnt")
+
+        def list_prefix(self, prefix: str, *, deep: bool) -> list[StoredFile]:
+            own = [f"s3://{one}" for one in self.files if f"s3://{one}".startswith(prefix)]
+            return [StoredFile(one, 1, "") for one in own if deep or "/" not in one[len(prefix) :]]
+
+        def status(self, path: str) -> StoredFile | None:
+            return next((StoredFile(path, 1, "") for one in self.files if path == f"s3://{one}"), None)
+
+    def found(pattern: str) -> list[str]:
+        return [file.path.removeprefix("s3://b/") for file in Store().find(f"s3://b/{pattern}")]
+
+    assert found("HWDB [2020]/*.gnt") == ["HWDB [2020]/a.gnt"]
+    assert found("HWDB [2020]/a.gnt") == ["HWDB [2020]/a.gnt"]
+    assert found("HWDB [2020]") == ["HWDB [2020]/a.gnt", "HWDB [2020]/b/c.gnt"]
+    assert found("part-[12]/*.gnt") == ["part-1/d.gnt", "part-2/d.gnt"]
