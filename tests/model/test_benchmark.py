@@ -77,7 +77,9 @@ def test_a_row_is_shown_when_it_is_there(
     def told(job: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield {"machine": {"gpus": [], "cpu_cores": 2, "tensorflow": "2"}, "rows": []}
         yield {"rows": [row]}
-        shown.append(capsys.readouterr().out)
+        printed = capsys.readouterr()
+        shown.append(printed.out)
+        failed.append(printed.err)
         if job["config"]["xla"]:
             raise UserError("no room")
         raise KeyboardInterrupt
@@ -97,6 +99,7 @@ def test_without_a_gpu_the_defaults_are_those_of_a_laptop(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], archives: Path, tmp_path: Path
 ) -> None:
     data = tiny_run.data_set(tmp_path, archives)
+    capsys.readouterr()
     for gpu, said in ((False, "no GPU: --replica_batch 8 --xla off\n"), (True, "")):
         jobs: list[dict[str, Any]] = []
         monkeypatch.setattr(benchmark, "has_gpu", lambda gpu=gpu: gpu)
