@@ -68,6 +68,11 @@ def place_of(path: str) -> tuple[str, int, int] | None:
     return of if path in (shard_name(*of), manifest_part_name(*of)) else None
 
 
+def is_own_name(path: str) -> bool:
+    """Whether a path relative to a data set's folder is one that a conversion writes."""
+    return path == CARD or path in SIDE_FILES or place_of(path) is not None
+
+
 @dataclass(frozen=True)
 class ShardFile:
     """A TFRecord file with the manifest part of the records that belong to it, kept or not."""

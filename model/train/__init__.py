@@ -98,7 +98,7 @@ def train(config: TrainConfig) -> int:
                 run = read_run(folder)
                 evaluation = Evaluation(forward_of(load_model(run)))
                 trust = calibrate_run(run, evaluation, data, eval_split)
-                print(f"{folder / CALIBRATION}: temperature {trust.temperature:.3f}, threshold {trust.threshold:.3f}")
+                print(f"{folder / CALIBRATION}: {trust.summary}")
             if not (folder / REPORT).exists():
                 print(f"{write_report(folder, Path(config.data), eval_split or config.split)}: the page to look at")
         except UserError as error:

@@ -72,7 +72,9 @@ class Report:
 
     def evaluation(self, step: int, split: str, *, best: bool, **numbers: float) -> None:
         """An evaluation: loss, accuracy, top5."""
-        self._record({"kind": "eval", "step": step, "epoch": self.epoch_of(step), "split": split, **numbers})
+        self._record(
+            {"kind": "eval", "step": step, "epoch": self.epoch_of(step), "split": split, **numbers, "kept": best}
+        )
         self.say(
             f"Epoch {self.epoch_of(step)}/{self.epoch_of(self._total)} {split}"
             f" - loss: {numbers['loss']:.4f} - accuracy: {numbers['accuracy']:.4f} - top5: {numbers['top5']:.4f}"

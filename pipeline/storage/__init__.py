@@ -16,6 +16,7 @@ from pipeline.storage.local import LocalFiles
 from pipeline.storage.local import StoredFile as StoredFile
 from pipeline.storage.s3 import S3Files
 from pipeline.storage.uncached import UncachedStream
+from schemas import machine
 
 BUFFER_BYTES = 16 << 20  # 16 MiB
 _LOCAL, _S3, _OTHER = LocalFiles(), S3Files(), ArrowFiles()
@@ -85,6 +86,24 @@ def atomic_large_write(path: str) -> AbstractContextManager[BinaryIO | UncachedS
 def write_bytes(path: str, content: bytes, *, durable: bool = False) -> None:
     with atomic_write(path, durable=durable) as stream:
         stream.write(content)
+
+
+def check_output(path: str, command: str) -> None:
+    """Raises UserError where something stands that `command` didn't write."""
+    if not of(path).is_remote:
+        machine.check_output(path, command)
+    elif exists(path) and not machine.has_mark(read_range(path, 0, machine.MARK_IN_BYTES), command):
+        raise machine.not_own(path, command)
+
+
+def write_output(path: str, content: bytes, command: str) -> None:
+    """As write_bytes, to a path that the user named; `content` has the mark of `command`. Raises UserError as above."""
+    if of(path).is_remote:
+        check_output(path, command)
+        write_bytes(path, content)
+    else:
+        with machine.output(path, command) as temporary:
+            temporary.write_bytes(content)
 
 
 def exists(path: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -216,6 +217,28 @@ def test_refusals_in_one_line(data: Path, run: Path, tmp_path: Path, capsys: pyt
     blocked = tmp_path / "file"
     blocked.touch()
     assert "can't write" in failure(capsys, "--model", run, *fine, "--output", blocked / "rows.parquet")
+
+
+def test_a_damaged_model_is_named(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tiny_run.make_run(tmp_path / "run")
+    whole = (run / "model.keras").read_bytes()
+    for place in range(0, len(whole), len(whole) // 12):
+        damaged = bytearray(whole)
+        damaged[place : place + 9] = b"\xff" * 9
+        (run / "model.keras").write_bytes(damaged)
+        capsys.readouterr()
+        if evaluate.main(["--model", str(run), "--data", str(data)]):
+            error = capsys.readouterr().err
+            assert re.fullmatch(r"model\.evaluate: \S+model\.keras: .*; .*\n", error)
+    assert "found a file; name the folder it lies in" in failure(capsys, "--model", run / "model.keras", "--data", data)
+
+
+def test_a_calibration_on_a_handful_says_so(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tiny_run.make_run(tmp_path / "run")
+    assert evaluate.main(["--model", str(run), "--data", str(data), "--calibrate"]) == 0
+    doubts = json.loads((run / "calibration.json").read_text())["doubts"]
+    assert re.fullmatch(r"\d+ right answers among 24 samples are too few for a threshold, which takes 149", doubts)
+    assert doubts in capsys.readouterr().out
 
 
 def test_a_damaged_shard_is_named(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pipeline import storage
 from pipeline.inspect.diff import settings_of
 from pipeline.inspect.facts import Facts, Spread, gather
-from pipeline.inspect.manifest import Inspected
+from pipeline.inspect.manifest import COMMAND, Inspected
 from pipeline.inspect.official import official_lines
 from pipeline.inspect.overview import findings
 from pipeline.inspect.report.charts import bars_chart, legend, steps_chart
@@ -16,6 +16,7 @@ from pipeline.inspect.report.contact import Contact
 from pipeline.inspect.report.page import chart, document, folded, section, table, text
 from schemas.dataset import MemberInput
 from schemas.errors import explained
+from schemas.machine import mark_of
 from schemas.manifest import DROPPED, KEPT, REJECTED
 
 MOST_ROWS = 500
@@ -35,6 +36,7 @@ _SECTIONS = {
 
 def write_report(inspected: Inspected, path: str, against: Sequence[str]) -> str:
     """Writes the report and returns a line about it."""
+    storage.check_output(path, COMMAND)
     facts = gather(inspected)
     contact = Contact(inspected, against)
     charts = [
@@ -53,9 +55,10 @@ def write_report(inspected: Inspected, path: str, against: Sequence[str]) -> str
         contact.suspicious(facts),
         _settings(inspected),
     ]
-    content = document(f"{storage.base_name(inspected.folder)}: data set report", sections).encode()
+    title = f"{storage.base_name(inspected.folder)}: data set report"
+    content = document(title, sections, mark_of(COMMAND)).encode()
     with explained(f"write {path}"):
-        storage.write_bytes(path, content)
+        storage.write_output(path, content, COMMAND)
     return f"{path}: {len(content):,} bytes"
 
 
