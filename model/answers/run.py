@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,9 +86,9 @@ def load_model(run: Run) -> Any:
         raise UserError(
             f"{run.folder}: expected {MODEL}, found none; the training isn't finished, run its command again to go on"
         )
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    import keras
+    from model.network.devices import import_keras
 
+    keras = import_keras()
     try:
         loaded = keras.models.load_model(path, compile=False)
     except (OSError, ValueError, TypeError, KeyError) as error:

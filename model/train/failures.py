@@ -57,9 +57,10 @@ def training_failures(global_batch: int, workers: int) -> Iterator[None]:
                 "or use more or larger devices"
             ) from error
         if workers > 1 and is_lost(error):
+            told = next((line for line in error.message.splitlines() if _has(line, _LOST_WORDS)), type(error).__name__)
             raise WorkerLost(
-                f"another worker was lost ({(error.message.splitlines() or [''])[0][:200]}); run the same command on "
-                "all of them again, it goes on from the last checkpoint"
+                f"another worker was lost ({told[:200]}); run the same command on all of them again, it goes on from "
+                "the last checkpoint"
             ) from error
         raise
 

@@ -178,5 +178,5 @@ def test_what_answers_may_be_another_program() -> None:
             connection.close()
 
         threading.Thread(target=answer, daemon=True).start()
-        with pytest.raises(UserError, match="what answers there is no worker that waits|didn't come within"):
+        with pytest.raises(UserError, match=r"what answers there is no worker that waits|didn't come within"):
             meet(cluster_of(ports, 1), {}, wait_seconds=2)
