@@ -151,9 +151,9 @@ def _run(
 
 
 def _finish(folder: Path, config: TrainConfig, data: Dataset, eval_split: str | None) -> None:
-    """Calibration and report, where they are missing: what the answers are worth, what to look at first.
+    """What the answers are worth and what to look at first, where that is missing or older than the model.
 
-    The model is there by now, without them.
+    The model is there by now, without calibration and report.
     """
     from pathlib import Path
 
@@ -161,6 +161,7 @@ def _finish(folder: Path, config: TrainConfig, data: Dataset, eval_split: str | 
     from model.answers.run import load_model, read_run
     from model.answers.scoring import DEFAULT_REPLICA_BATCH, Evaluation, calibrate_run, forward_of
     from model.report import REPORT, write_report
+    from model.train import run_folder
 
     try:
         if eval_split is not None and not (folder / CALIBRATION).exists():
@@ -169,7 +170,7 @@ def _finish(folder: Path, config: TrainConfig, data: Dataset, eval_split: str | 
             evaluation = Evaluation(forward_of(load_model(run)), batch=batch, flag="--global_batch")
             trust = calibrate_run(run, evaluation, data, eval_split)
             print(f"{folder / CALIBRATION}: temperature {trust.temperature:.3f}, threshold {trust.threshold:.3f}")
-        if not (folder / REPORT).exists():
+        if run_folder.is_stale(folder / REPORT):
             print(f"{write_report(folder, Path(config.data), eval_split or config.split)}: the page to look at")
     except UserError as error:
         print(f"model.train: no {CALIBRATION}, or no {REPORT}: {error}", file=sys.stderr)

@@ -19,7 +19,6 @@ from model.answers.scoring import Evaluation, share_of
 from model.data.batches import TrainingSource
 from model.data.examples import damaged
 from model.network.devices import place_of
-from model.report import REPORT
 from model.train.checkpoint import Checkpoints, Progress
 from model.train.failures import is_lost, writing
 from model.train.interruption import Interrupted, Interruption, exit_status_of, name_of
@@ -200,8 +199,7 @@ class Loop:
         path = task.folder / MODEL
         with writing(path), replaced(path) as temporary:
             self._plain_model.save(temporary)
-            for name in (CALIBRATION, REPORT):
-                (task.folder / name).unlink(missing_ok=True)  # they were of another model
+            (task.folder / CALIBRATION).unlink(missing_ok=True)  # it was of another model
 
     def _images_per_second(self, step: int, since: tuple[int, float], seconds_per_step: float) -> float:
         steps, seconds = step - since[0], time.monotonic() - since[1]

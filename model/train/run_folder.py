@@ -15,7 +15,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from model.answers.run import CLASSES, CONFIG, FORMAT, METRICS, read_config, read_metrics
+from model.answers.calibration import CALIBRATION
+from model.answers.run import CLASSES, CONFIG, FORMAT, METRICS, MODEL, read_config, read_metrics
 from model.train.failures import writing
 from model.train.options import TrainConfig
 from schemas.classes import ClassList
@@ -179,6 +180,12 @@ def begin(folder: Path, description: dict[str, Any], classes: ClassList) -> None
         replace_text(folder / CONFIG, json.dumps(description, ensure_ascii=False, indent=1) + "\n")
     if not (folder / CLASSES).exists():
         replace_text(folder / CLASSES, classes.text)
+
+
+def is_stale(path: Path) -> bool:
+    """Whether a file that tells of a run's model, figures and calibration is missing, or older than one of them."""
+    told = [path.parent / name for name in (MODEL, METRICS, CALIBRATION)]
+    return not path.exists() or path.stat().st_mtime_ns < max(one.stat().st_mtime_ns for one in told if one.exists())
 
 
 def cut_metrics(folder: Path, step: int, evaluated_step: int) -> None:

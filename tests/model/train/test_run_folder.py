@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -158,3 +159,26 @@ def test_what_workers_have_in_common(data: Dataset) -> None:
     elsewhere = TrainConfig("there", "other", **SETTLED)
     description = run_folder.describe(elsewhere, data, "memory")
     assert run_folder.said_to_others(elsewhere, description, data, "validation", 7) == said
+
+
+def test_a_report_that_is_older_than_what_it_tells_of_is_made_anew(
+    data: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    command = [*FLAGS, f"--data={data.folder}", f"--model_dir={run}"]
+    assert main(command) == 0
+    report = run / "report.html"
+    written = report.stat().st_mtime_ns
+    assert main(command) == 0
+    assert report.stat().st_mtime_ns == written
+    for name in ("model.keras", "metrics.jsonl", "calibration.json"):
+        os.utime(run / name, ns=(written + 1, written + 1))
+        assert run_folder.is_stale(report)
+        os.utime(run / name, ns=(written - 1, written - 1))
+    assert not run_folder.is_stale(report)
+    report.write_text((report).read_text("utf-8").replace("training steps", "steps of a stopped run"), "utf-8")
+    os.utime(report, ns=(1, 1))
+    capsys.readouterr()
+    assert main(command) == 0
+    assert "report.html: the page to look at" in capsys.readouterr().out
+    assert "steps of a stopped run" not in report.read_text("utf-8")
