@@ -32,14 +32,17 @@ _MODEL_FLAGS = ("arch", "width", "head", "dense_width", "batch_norm", "dropout")
 _FREE_FLAGS = ("data", "model_dir", "checkpoint_steps")
 """What may differ when a run goes on: none of it changes which samples a step sees, or what it computes from them."""
 _UNSETTLED = ("auto", None)
+_SETTLED_ONCE = ("precision", "xla")  # and for good; of the replicas a user has to say that they are to be as they were
 _PLACES = ("data", "model_dir")
 _LOCK = ".lock"
 
 
 def check_own(folder: Path) -> None:
     """Raises UserError where `folder` holds files and no run: nothing of theirs is to be overwritten."""
-    if folder.is_dir() and not (folder / CONFIG).exists():
-        names = (without_temporary_mark(path.name) for path in folder.iterdir())
+    with writing(folder):
+        there = [] if not folder.is_dir() or (folder / CONFIG).exists() else list(folder.iterdir())
+    if there:
+        names = (without_temporary_mark(path.name) for path in there)
         others = sorted(name for name in names if not name.startswith(".") and name != CONFIG)
         if others:
             raise UserError(
@@ -97,13 +100,13 @@ def describe(config: TrainConfig, data: Dataset, input_mode: str) -> dict[str, A
 
 
 def settled(config: TrainConfig, earlier: dict[str, Any] | None, chosen: dict[str, Any]) -> TrainConfig:
-    """`config` without "auto" and None: as the run began, or `chosen`, where it is new or its folder doesn't say."""
+    """`config` without "auto" and None: `chosen`, but precision and XLA as the run began, where its folder says."""
     then = {} if earlier is None else earlier["train"]
     values = {}
-    for name, choice in chosen.items():
+    for name in _SETTLED_ONCE:
         asked, began = getattr(config, name), then.get(name)
-        values[name] = asked if asked not in _UNSETTLED else choice if began in _UNSETTLED else began
-    return replace(config, **values)
+        values[name] = asked if asked not in _UNSETTLED else chosen[name] if began in _UNSETTLED else began
+    return replace(config, **{**chosen, **values})
 
 
 def said_to_others(

@@ -96,19 +96,24 @@ def test_a_disk_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n
         assert (tmp_path / "run").is_dir()
 
 
-def test_a_model_dir_that_is_a_file(data: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "run").write_text("a file", "utf-8")
-    assert main([*FLAGS, f"--data={data.folder}", f"--model_dir={tmp_path / 'run'}"]) == 2
+@pytest.mark.parametrize("name", ["file", "file/run", "x" * 300])
+def test_a_model_dir_that_cannot_be(
+    data: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (tmp_path / "file").write_text("a file", "utf-8")
+    assert main([*FLAGS, f"--data={data.folder}", f"--model_dir={tmp_path / name}"]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_what_is_left_to_the_machine_is_settled_once() -> None:
+def test_what_is_left_to_the_machine_is_settled_once(data: Dataset) -> None:
     here = {"precision": "bfloat16", "xla": True, "replicas": 8}
     new = run_folder.settled(TrainConfig("", ""), None, here)
     assert (new.precision, new.xla, new.replicas) == ("bfloat16", True, 8)
     began = {"train": SETTLED}
-    again = run_folder.settled(TrainConfig("", ""), began, {**here, "replicas": 1})
-    assert (again.precision, again.xla, again.replicas) == ("float32", False, 1)
+    again = run_folder.settled(TrainConfig("", ""), began, here)
+    assert (again.precision, again.xla, again.replicas) == ("float32", False, 8)  # which is refused then
+    with pytest.raises(UserError, match=r"began with 1 replica\(s\).* here are 8; --replicas 1 uses some"):
+        went_on(data, TrainConfig("", "", **SETTLED), again, TrainConfig("", ""))
     asked = run_folder.settled(TrainConfig("", "", precision="float16", xla=True), began, here)
     assert (asked.precision, asked.xla) == ("float16", True)
     old = {"train": {"precision": "auto", "xla": None, "replicas": None}}
