@@ -159,15 +159,14 @@ def _finish(folder: Path, config: TrainConfig, data: Dataset, eval_split: str | 
 
     from model.answers.calibration import CALIBRATION
     from model.answers.run import load_model, read_run
-    from model.answers.scoring import DEFAULT_REPLICA_BATCH, Evaluation, calibrate_run, forward_of
+    from model.answers.scoring import Evaluation, calibrate_run, forward_of
     from model.report import REPORT, write_report
     from model.train import run_folder
 
     try:
         if eval_split is not None and not (folder / CALIBRATION).exists():
             run = read_run(folder)
-            batch = min(config.global_batch, DEFAULT_REPLICA_BATCH)  # which has fitted the device
-            evaluation = Evaluation(forward_of(load_model(run)), batch=batch, flag="--global_batch")
+            evaluation = Evaluation(forward_of(load_model(run)))
             trust = calibrate_run(run, evaluation, data, eval_split)
             print(f"{folder / CALIBRATION}: temperature {trust.temperature:.3f}, threshold {trust.threshold:.3f}")
         if run_folder.is_stale(folder / REPORT):
