@@ -18,7 +18,7 @@ from model.answers import calibration, metrics
 from model.answers.calibration import read_calibration
 from model.answers.command import run_command
 from model.answers.run import check_data_set, load_model, read_run
-from model.network.devices import make_strategy, place_of, setup_tensorflow
+from model.network.devices import cluster_of_environment, make_strategy, setup_tensorflow
 from schemas.command import Parser, at_least, local_path, make_console, print_table
 from schemas.dataset import MANIFEST_FOLDER
 from schemas.errors import UserError, explained
@@ -81,9 +81,9 @@ def evaluate(flags: argparse.Namespace, console: Console) -> None:
     run, data = read_run(flags.model), open_dataset(flags.data)
     check_data_set(run, data)
     samples = data.card.split(split).counts.kept
-    strategy = make_strategy(flags.replicas)
-    if place_of(strategy).workers > 1:
+    if cluster_of_environment() is not None:
         raise UserError("TF_CONFIG: expected one worker, the rows go to one file; unset it")
+    strategy = make_strategy(flags.replicas)
     with strategy.scope():
         model = load_model(run)
     evaluation = Evaluation(forward_of(model), strategy, flags.batch, flag="--batch")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,9 +88,9 @@ def load_model(run: Run) -> Any:
         raise UserError(
             f"{run.folder}: expected {MODEL}, found none; the training isn't finished, run its command again to go on"
         )
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    import keras
+    from model.network.devices import import_keras
 
+    keras = import_keras()
     try:
         loaded = keras.models.load_model(path, compile=False)
     except Exception as error:  # a damaged file: zip's, JSON's, HDF5's and Keras's own

@@ -103,6 +103,17 @@ class TrainConfig:
         if self.dense_width is None:
             object.__setattr__(self, "dense_width", max(1, round(DENSE_WIDTH * self.width)))
 
+    @property
+    def burdens(self) -> str:
+        """What the figures of training hold and those of an evaluation don't; empty where there is nothing."""
+        found = {
+            f"labels smoothed by {self.label_smoothing:g}": self.label_smoothing,
+            f"{self.augment} distortions": self.augment != "none",
+            f"dropout of {self.dropout:g}": self.dropout,
+            f"{self.outliers:.0%} images that are no character": self.outliers,
+        }
+        return ", ".join(text for text, there in found.items() if there)
+
 
 _FLAGS = {one.name: one.metadata["options"] for one in fields(TrainConfig) if one.metadata}
 _GROUPS = {"arch": "model", "split": "data", "epochs": "optimisation (AdamW)", "precision": "machine"}

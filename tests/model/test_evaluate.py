@@ -255,3 +255,12 @@ def test_a_damaged_shard_is_named(
     card["splits"]["train"]["shards"][0]["bytes"] -= 1
     (data / "dataset.json").write_text(json.dumps(card))
     assert "expected" in failure(capsys, "--model", run, "--data", data, "--split", "train")
+
+
+def test_several_workers_are_refused_before_they_are_waited_for(
+    data: Path, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster = {"cluster": {"worker": ["a.invalid:1", "b.invalid:2"]}, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+    assert evaluate.main(["--model", str(run), "--data", str(data), "--split", "train"]) == 2
+    assert "TF_CONFIG: expected one worker, the rows go to one file; unset it" in capsys.readouterr().err
