@@ -16,10 +16,9 @@ from rich.progress import Progress
 
 from model.answers import calibration, metrics
 from model.answers.calibration import read_calibration
-from model.answers.command import run_command
 from model.answers.run import check_data_set, load_model, read_run
 from model.network.devices import cluster_of_environment, make_strategy, setup_tensorflow
-from schemas.command import Parser, at_least, local_path, make_console, print_table
+from schemas.command import Parser, at_least, local_path, make_console, print_table, run_command
 from schemas.dataset import MANIFEST_FOLDER
 from schemas.errors import UserError, explained
 from schemas.machine import check_output, output

@@ -16,10 +16,9 @@ import cv2
 import numpy as np
 
 from model.answers.calibration import read_calibration
-from model.answers.command import run_command
 from model.answers.run import CLASSES, load_model, read_run
 from model.network.devices import setup_tensorflow
-from schemas.command import Parser, local_path
+from schemas.command import Parser, local_path, run_command
 from schemas.errors import UserError, explained
 from schemas.machine import Owned, check_output, mark_of, output
 

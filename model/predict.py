@@ -11,14 +11,13 @@ import cv2
 import numpy as np
 
 from model.answers import metrics
-from model.answers.command import run_command
 from model.answers.picture import read_file
 from model.answers.reading import Character, Reading, load_run, prepared
 from model.network.devices import setup_tensorflow
 from pipeline.source import kinds
 from pipeline.source.gnt import HEADER_BYTES, SOUND, walk
 from schemas.classes import character_of
-from schemas.command import EXIT_USER_ERROR, Parser, at_least, local_path, path_or_url, prints_its_product
+from schemas.command import EXIT_USER_ERROR, Parser, at_least, local_path, path_or_url, prints_its_product, run_command
 from schemas.errors import UserError, explained, printable
 from schemas.machine import check_output, marked_png, output
 from schemas.manifest import REJECT_REASONS

@@ -12,10 +12,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from model.answers.command import run_command
 from model.network.devices import has_gpu, setup_tensorflow
 from model.train.options import PRECISIONS, TrainConfig, add_flags
-from schemas.command import EXIT_USER_ERROR, Parser, at_least, local_path, prints_its_product
+from schemas.command import EXIT_USER_ERROR, Parser, at_least, local_path, prints_its_product, run_command
 from schemas.errors import UserError, explained
 from schemas.machine import check_output, mark_of, output
 from schemas.reader import open_dataset

@@ -12,12 +12,11 @@ import numpy as np
 
 from model.answers import calibration, metrics
 from model.answers.calibration import read_calibration
-from model.answers.command import run_command
 from model.answers.run import check_data_set, kept_model, load_model, read_metrics, read_run
 from model.network.devices import setup_tensorflow
 from model.report.charts import Series, legend, line_chart
 from model.report.page import document, figures, glyph, grid, pair_of_glyphs, section, table, worst_table
-from schemas.command import Parser, local_path
+from schemas.command import Parser, local_path, run_command
 from schemas.errors import explained
 from schemas.machine import check_output, mark_of, marked_by, output
 from schemas.reader import open_dataset

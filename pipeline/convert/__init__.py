@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.convert.options import Settings, parse_arguments
-from pipeline.errors import RESUMES, heeding_signals
+from pipeline.errors import RESUMES
 from schemas.command import run_command
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command("pipeline.convert", lambda: _convert(parse_arguments(arguments)), resumes=RESUMES)
 
 
-@heeding_signals()
 def _convert(settings: Settings) -> int:
     from pipeline.convert.run import run_conversion
 

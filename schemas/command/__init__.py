@@ -15,6 +15,7 @@ from schemas.command.parser import expanded as expanded
 from schemas.command.parser import expanded_flag as expanded_flag
 from schemas.command.parser import local_path as local_path
 from schemas.command.parser import path_or_url as path_or_url
+from schemas.command.signals import Ended, heeding_signals
 from schemas.command.streams import EXIT_READER_GONE as EXIT_READER_GONE
 from schemas.command.streams import Unwritable, speaking
 from schemas.command.streams import can_hold_any_text as can_hold_any_text
@@ -68,7 +69,7 @@ def _list(commands: Mapping[str, tuple[str, str]], prog: str, arguments: Sequenc
 
 
 def run_command(command: str, body: Callable[[], int], *, resumes: str = "") -> int:
-    """What `body` returns; or, after one line, 2 for what the user can mend and 130 for Ctrl-C.
+    """What `body` returns; or, after one line, 2 for what the user can mend, and 128 + n where signal n ended it.
 
     `resumes` ends the line of an interrupted command. Where stdout can't be written, a command whose product is a file
     says so once and goes on to its own status; one that `prints_its_product` ends, with EXIT_READER_GONE and no word
@@ -88,10 +89,13 @@ def run_command(command: str, body: Callable[[], int], *, resumes: str = "") -> 
 
 def _status_of(command: str, body: Callable[[], int], resumes: str) -> int:
     try:
-        return body()
+        with heeding_signals():
+            return body()
     except UserError as error:
         status, line = error.exit_status, str(error)
-    except KeyboardInterrupt:
+    except Ended as error:
+        status, line = error.exit_status, f"{error}{resumes}"
+    except KeyboardInterrupt:  # the program that this is called in hears signals by itself
         status, line = EXIT_INTERRUPTED, f"interrupted{resumes}"
     except MemoryError:
         status, line = EXIT_USER_ERROR, "this machine's memory ran out; ask for less at once, or end other programs"

@@ -13,8 +13,6 @@ import pytest
 import tiny_run
 from places import ROOT
 
-from model.answers.command import run_command
-
 COMMANDS = {
     "evaluate": ("--split", "train", "--output", "OUT"),
     "report": ("--split", "train"),
@@ -22,39 +20,6 @@ COMMANDS = {
     "predict": ("IMAGE",),
     "benchmark": ("--stages", "forward", "--replica_batch", "8", "--xla", "off", "--seconds", "60"),
 }
-NUMBERS = {signal.SIGTERM: "ended by SIGTERM", signal.SIGINT: "interrupted"}
-
-
-@pytest.mark.parametrize("number", NUMBERS)
-@pytest.mark.parametrize("moment", ["at work", "on its way out"])
-def test_a_signal_is_one_line(number: signal.Signals, moment: str, capsys: pytest.CaptureFixture[str]) -> None:
-    cleaned = []
-
-    def body() -> int:
-        try:
-            os.kill(os.getpid(), number)
-            time.sleep(5)
-        finally:
-            if moment == "on its way out" and number == signal.SIGTERM:
-                os.kill(os.getpid(), number)  # somebody is impatient
-            cleaned.append(True)
-        return 0
-
-    before = signal.getsignal(signal.SIGTERM)
-    assert run_command("model.evaluate", body) == 128 + number
-    assert capsys.readouterr().err == f"model.evaluate: {NUMBERS[number]}\n"
-    assert cleaned
-    assert signal.getsignal(signal.SIGTERM) == before
-
-
-def test_a_callers_own_answer_to_sigterm_stays() -> None:
-    heard: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
-    try:
-        assert run_command("model.evaluate", lambda: os.kill(os.getpid(), signal.SIGTERM) or 0) == 0
-        assert heard == [signal.SIGTERM]
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @pytest.mark.slow
@@ -66,7 +31,6 @@ def test_every_command_heeds_it(name: str, archives: Path, tmp_path: Path) -> No
     # Only once the body has begun is there somebody to hear a signal; its imports take longer than anything else.
     code = f"""
 import sys
-from model.{name} import main
 import schemas.command
 inner = schemas.command.run_command
 def run_command(command, body):
@@ -74,8 +38,8 @@ def run_command(command, body):
         open({str(tmp_path / "begun")!r}, "w").close()
         return body()
     return inner(command, begun)
-import model.answers.command
-model.answers.command.schemas_command.run_command = run_command
+schemas.command.run_command = run_command
+from model.{name} import main
 sys.exit(main(sys.argv[1:]))
 """
     paths = {"OUT": tmp_path / "out", "IMAGE": archives / "test" / "1241-c.gnt"}

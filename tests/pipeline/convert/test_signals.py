@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import gnt_files
@@ -16,8 +14,6 @@ import psutil
 import pytest
 from commands import digests
 
-from pipeline import errors
-from pipeline.errors import Ended, heeding_signals
 from schemas.dataset import CARD, LOCK, STAGING_FOLDER, UNFINISHED
 
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
@@ -126,52 +122,3 @@ def test_one_that_an_import_swallows_is_heeded(archives: Path, tmp_path: Path, n
     _, err = process.communicate(timeout=120)
     assert (process.returncode, err.count("\n")) == (STATUS[number], 1), err
     assert not (tmp_path / "out").exists()
-
-
-@pytest.fixture
-def handlers() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (*STATUS, signal.SIGALRM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-@pytest.mark.usefixtures("handlers")
-def test_handlers_are_put_back_and_others_left_alone() -> None:
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    with heeding_signals():
-        os.kill(os.getpid(), signal.SIGHUP)
-        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    with pytest.raises(Ended, match="ended by SIGTERM; the same command") as ended, heeding_signals():
-        os.kill(os.getpid(), signal.SIGTERM)
-    assert ended.value.exit_status == 143
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    with heeding_signals():  # what was heard is forgotten
-        pass
-
-
-@pytest.mark.usefixtures("handlers")
-def test_what_a_signal_broke_or_something_swallowed_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Numba's compiler, for one, makes a SystemError of a KeyboardInterrupt, or goes on."""
-
-    def broken(number: int) -> None:
-        try:
-            os.kill(os.getpid(), number)
-        except KeyboardInterrupt:
-            raise SystemError("returned a result with an exception set") from None
-
-    def swallowed(number: int) -> None:
-        with contextlib.suppress(BaseException):
-            os.kill(os.getpid(), number)
-        time.sleep(30)
-
-    monkeypatch.setattr(errors, "_AGAIN_SECONDS", 0.2)
-    for body in (broken, swallowed):
-        with pytest.raises(KeyboardInterrupt), heeding_signals():
-            body(signal.SIGINT)
-        with pytest.raises(Ended), heeding_signals():
-            body(signal.SIGTERM)
-        assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
-    with pytest.raises(ZeroDivisionError), heeding_signals():
-        _ = 1 // 0
