@@ -30,9 +30,9 @@ def sealed(fields: dict[str, Any]) -> str:
 
 def test_a_sound_card_is_read_and_what_a_later_release_adds_is_left_alone(fields: dict[str, Any]) -> None:
     card = parse_card(sealed(fields), CARD)
-    fields["provenance"] = ["a.rar"]
-    fields["inputs"][0]["encoding"] = "gbk"
-    fields["splits"]["train"]["counts"]["seen"] = 10
+    fields["added_later"] = ["x"]
+    fields["inputs"][0]["added_later"] = "x"
+    fields["splits"]["train"]["counts"]["added_later"] = 10
     assert parse_card(sealed(fields), CARD) == card
 
 

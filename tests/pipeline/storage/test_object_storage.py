@@ -327,3 +327,19 @@ def test_two_conversions_dont_share_a_folder(server: s3_server.Server, archives:
     lock = {"host": socket.gethostname(), "process": ended.pid, "started": 0}
     server.put(f"out/{LOCK}", json.dumps(lock).encode())
     assert convert(*inputs(), *SHARDS, f"--output={url('out')}")[0] == 0, "its process has ended"
+
+
+def test_a_large_shard_is_sorted_through_files_of_this_machine(
+    server: s3_server.Server, archives: Path, tmp_path: Path, convert: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ("--direct_running_mode=in_memory", "--num_shards=train=1", f"--input=train={archives}/train")
+    status, _, err = convert(*flags, f"--output={tmp_path}/local")
+    assert (status, err) == (0, "")
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", f"{tmp_path}/tmp")
+    monkeypatch.setattr("pipeline.shards.shard._MOST_BYTES", 100_000)
+    monkeypatch.setattr("pipeline.shards.shard._RANGE_BYTES", 25_000)
+    status, _, err = convert(*flags, f"--output={url('out')}")
+    assert (status, err) == (0, "")
+    assert sha256(server.objects("out/")) == sha256(local_files(tmp_path / "local"))
+    assert not list((tmp_path / "tmp").iterdir())
