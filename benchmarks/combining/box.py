@@ -24,7 +24,8 @@ import cv2
 import gnt_files
 from mutations import KINDS, mutate
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("pipeline", "model", "schemas")
 CHARACTERS = "啊阿埃挨哎唉哀皑癌蔼矮艾碍爱隘鞍氨安俺按暗岸胺案"
 LIST = "in/characters.txt"
 NOTES = "notes of the owner.txt"
@@ -37,7 +38,7 @@ _RUN = ("--arch", "vgg11", "--width", "0.0625", "--global_batch", "8", "--steps"
 def version() -> str:
     """Changes with the product's source."""
     digest = hashlib.sha256(Path(__file__).read_bytes())
-    for path in sorted(path for package in ("pipeline", "model", "schemas") for path in (ROOT / package).rglob("*.py")):
+    for path in sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 
@@ -93,7 +94,14 @@ def own(box: Path, user: int) -> None:
 def started(user: int | None, *words: Any) -> list[Any]:
     """A Python command; as a user who may read what root may, but not write it."""
     right = "+dac_read_search"  # an interpreter in root's home
-    rights = [shutil.which("setpriv"), f"--reuid={user}", f"--regid={user}", "--clear-groups", f"--inh-caps={right}", f"--ambient-caps={right}"]
+    rights: list[Any] = [
+        shutil.which("setpriv"),
+        f"--reuid={user}",
+        f"--regid={user}",
+        "--clear-groups",
+        f"--inh-caps={right}",
+        f"--ambient-caps={right}",
+    ]
     return [*(rights if user is not None else ()), sys.executable, *words]
 
 
@@ -105,7 +113,11 @@ def command(box: Path, user: int | None, module: str, *flags: str) -> None:
 def interrupt(box: Path, user: int | None, module: str, *flags: str) -> None:
     """Kills a conversion once its first piece is staged."""
     process = subprocess.Popen(
-        started(user, "-m", module, *flags), cwd=box, env=environment(box), stdout=subprocess.DEVNULL, start_new_session=True
+        started(user, "-m", module, *flags),
+        cwd=box,
+        env=environment(box),
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
     )
     while process.poll() is None and not list((box / "sets" / "unfinished").glob("**/chunk-*.json")):
         time.sleep(0.005)
@@ -115,7 +127,17 @@ def interrupt(box: Path, user: int | None, module: str, *flags: str) -> None:
 
 def archives(folder: Path) -> None:
     """What a conversion may be given."""
-    for name in ("good", "good2", "test", "mixed", "HWDB [2020]", "empty folder", "loops/a", "folder.gnt", "both/train"):
+    for name in (
+        "good",
+        "good2",
+        "test",
+        "mixed",
+        "HWDB [2020]",
+        "empty folder",
+        "loops/a",
+        "folder.gnt",
+        "both/train",
+    ):
         (folder / name).mkdir(parents=True)
     members = {f"{1001 + i}-c.gnt": member(i) for i in range(3)}
     written = {
@@ -176,7 +198,7 @@ class _Entry(zipfile.ZipInfo):
 
     raw: bytes | None = None
 
-    def _encodeFilenameFlags(self) -> tuple[bytes, int]:  # noqa: N802 - zipfile's own
+    def _encodeFilenameFlags(self) -> tuple[bytes, int]:
         return (self.raw, self.flag_bits & ~0x800) if self.raw else super()._encodeFilenameFlags()  # type: ignore[misc]
 
 
@@ -192,11 +214,14 @@ def packed(members: Mapping[str, bytes], code_page: str | None = None) -> bytes:
     return stream.getvalue()
 
 
-def spoil(box: Path, folder: str, rng: random.Random) -> str:
-    """A copy of a folder in which one file is damaged; returns its name in the box."""
-    spoilt = f"{folder}-spoilt"
-    shutil.copytree(box / folder, box / spoilt, symlinks=True)
-    path = box / rng.choice(sorted(path for path in (box / spoilt).rglob("*") if path.is_file()))
+def spoil(box: Path, folder: str, rng: random.Random) -> None:
+    """A copy of a folder, NAME-spoilt, in which one file is damaged; or in/mutated, with a sound member and another."""
+    if folder == "in/mutated":
+        shutil.copytree(box / "in" / "good2", box / folder)
+        (box / folder / "3001-c.gnt").write_bytes(mutate(member(4), rng.choice(KINDS), rng).data)
+        return
+    shutil.copytree(box / folder, box / f"{folder}-spoilt", symlinks=True)
+    path = rng.choice(sorted(path for path in (box / f"{folder}-spoilt").rglob("*") if path.is_file()))
     way = rng.choice(("gone", "folder", "empty", "json", "bytes", "bytes", "bytes"))
     data = path.read_bytes()
     if way == "json" and path.suffix == ".json":
@@ -207,15 +232,6 @@ def spoil(box: Path, folder: str, rng: random.Random) -> str:
             path.mkdir()
     else:
         path.write_bytes(_damaged(data, rng) if way == "bytes" else b"")
-    return spoilt
-
-
-def spoil_member(box: Path, rng: random.Random) -> str:
-    """A folder with a sound member and a damaged one; its name in the box."""
-    shutil.copytree(box / "in" / "good2", box / "in" / "mutated")
-    data = mutate(member(4), rng.choice(KINDS), rng).data
-    (box / "in" / "mutated" / "3001-c.gnt").write_bytes(data)
-    return "in/mutated"
 
 
 def _damaged(data: bytes, rng: random.Random) -> bytes:
