@@ -78,8 +78,10 @@ def fill(box: Path, user: int | None) -> None:
     shutil.copytree(box / "runs" / "run", box / "runs" / "unfinished")
     for name in ("model.keras", "report.html", "calibration.json"):
         (box / "runs" / "unfinished" / name).unlink(missing_ok=True)
-    for folder in ("sets/raw", "sets/unfinished", "sets/kept", "runs/run", "runs/unfinished", "runs/run/saved_model"):
-        (box / folder / NOTES).write_text("not the command's\n")
+    shutil.copytree(box / "sets" / "unfinished", box / "sets" / "unfinished, with notes")
+    noted = ("raw", "unfinished, with notes", "kept", "../runs/run", "../runs/unfinished/saved_model")
+    for folder in (box / "sets" / name for name in noted):
+        (folder / NOTES).write_text("not the command's\n")
     for path in (box / "tmp").iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 

@@ -76,7 +76,7 @@ class Trial:
 def draw(seed: int) -> Trial:
     rng = random.Random(seed)
     kind = rng.choices(list(KINDS), list(KINDS.values()))[0]
-    arguments = _command(rng, kind)
+    arguments = _command(rng, kind, is_calm=rng.random() < 0.4)
     text = " ".join(map(os.fsdecode, arguments))
     spoilt = [name for name in ("sets/raw", "runs/run") if f"{name}-spoilt" in text]
     trial = Trial(seed, kind, arguments, spoilt=spoilt + ["in/mutated"] * ("in/mutated" in text))
@@ -105,29 +105,31 @@ def placed(word: Word, box: str) -> bytes:
     return re.sub(rb"(^|=)(?=(in|out|sets|runs|documents|tmp)(/|$))", lambda found: found[1] + root, os.fsencode(word))
 
 
-def _command(rng: random.Random, kind: str) -> list[Word]:
+def _command(rng: random.Random, kind: str, *, is_calm: bool) -> list[Word]:
+    """Where it is calm, what is drawn makes sense: then the rest of the combination decides."""
     name, _, form = kind.partition(" ")
     if name == "a":
         words = ("", "nonsense", "--help", "convert ", "-h")
         return ["-m", rng.choice(("pipeline", "model")), rng.choice(words)]
     package = "model" if name in MODEL else "pipeline"
     start: list[Word] = ["-m", f"{package}.{name}"] if rng.random() < 0.85 else ["-m", package, name]
-    first = _positional(rng, name, form)
+    first = _positional(rng, name, form, is_calm=is_calm)
     flags: list[Word] = list(pools.SMALL.get(name, "").split())
     if form == "--sql":
         flags += ["--sql", rng.choice((*pools.QUERIES, *pools.QUERIES, pools.ENDLESS))]
     elif form == "--html":
-        flags += ["--html", _file(rng, ".html")]
+        flags += ["--html", "out/new.html" if is_calm else _file(rng, ".html")]
     actions = [action for action in actions_of(name, form) if action.option_strings]
     weights = [0.15 if "--s3" in action.option_strings[0] else 1 for action in actions]
     for action in actions:
-        if action.required and rng.random() < 0.98:
-            flags += _flag(rng, name, action)
+        if action.required and (is_calm or rng.random() < 0.98):
+            flags += _flag(rng, name, action, is_calm=is_calm)
     for action in rng.choices(actions, weights, k=rng.choice((0, 0, 0, 1, 1, 2, 4))):
-        flags += _flag(rng, name, action)
+        if not is_calm or action.choices or (action.nargs == 0 and action.dest != "help"):
+            flags += _flag(rng, name, action, is_calm=is_calm)
     if name == "convert" and rng.random() < 0.5:
         flags += ["--classes", pools.LIST]
-    if name == "convert" and rng.random() < 0.25:
+    if name == "convert" and rng.random() < 0.25 and not is_calm:
         flags += [rng.choice(pools.BEAM)]
     if form == "show" and rng.random() < 0.5:
         flags += ["--char", rng.choice(pools.NAMED["char"])]
@@ -135,9 +137,9 @@ def _command(rng: random.Random, kind: str) -> list[Word]:
     return [*start, *(first + flags if is_usual else flags + first)]
 
 
-def _positional(rng: random.Random, name: str, form: str) -> list[Word]:
+def _positional(rng: random.Random, name: str, form: str, *, is_calm: bool) -> list[Word]:
     if name in ("verify", "inspect"):
-        folders: list[Word] = [rng.choice(pools.SETS) for _ in range(2)]
+        folders: list[Word] = [rng.choice(pools.CALM["data"] if is_calm else pools.SETS) for _ in range(2)]
         if form == "diff":
             return ["diff", *folders]
         ids = [rng.choice(pools.SAMPLE_IDS)] * (rng.random() < 0.5)
@@ -147,15 +149,24 @@ def _positional(rng: random.Random, name: str, form: str) -> list[Word]:
     return []
 
 
-def _flag(rng: random.Random, name: str, action: argparse.Action) -> list[Word]:
+def _flag(rng: random.Random, name: str, action: argparse.Action, *, is_calm: bool) -> list[Word]:
     flag = rng.choice(action.option_strings)
     if action.nargs == 0:
         return [flag]
     count = rng.choice((1, 1, 1, 2, 3)) if action.nargs in ("+", "*") else 1
-    values = [_value(rng, name, action) for _ in range(count)]
+    values = [_calm(rng, name, action) if is_calm else _value(rng, name, action) for _ in range(count)]
     if len(values) == 1 and rng.random() < 0.5:
         return [os.fsencode(flag) + b"=" + os.fsencode(values[0])]
     return [flag, *values]
+
+
+def _calm(rng: random.Random, name: str, action: argparse.Action) -> Word:
+    if action.dest == "output" and name in ("inspect", "evaluate", "export"):
+        return "out/new" + {"inspect": ".png", "evaluate": ".parquet"}.get(name, "")
+    if action.dest == "inputs":
+        return rng.choice((b"", b"train=")) + os.fsencode(rng.choice(pools.GOOD_INPUTS))
+    words = [str(choice) for choice in action.choices or ()]
+    return rng.choice(words or pools.CALM.get(action.dest) or ("1",))
 
 
 def _value(rng: random.Random, name: str, action: argparse.Action) -> Word:

@@ -35,12 +35,13 @@ RUNS = (
     "in/cut.gnt", "~/runs", "", "runs",
 )  # fmt: skip
 OUTPUTS = (
-    *("out/new",) * 45, "out/empty", "out/empty", "sets/raw", "sets/other", *("sets/unfinished",) * 3, "sets/kept",
-    "runs/run", "runs/unfinished", "documents", "documents/letter.txt", "documents/letter.txt/x", "in/good", "in",
-    ".", "..", "~/x", "~/documents", "~nobody/x", "out/link", "out/dangling", "out/loop", "out/locked/x",
-    "out/locked", "out/odd [dir]", "out/deep/er/still", "out/new/", "out/with space", "out/new\nline", b"out/\xff",
-    f"out/{_LONG}", "out/训练", "out/" + "/".join(["deep"] * 900), "-", "/dev/null", "/dev/full", "/proc/x", "/", "",
-    "s3://bucket/new", "gs://bucket/new", "file:///tmp/x", "https://host/x",
+    *("out/new",) * 45, "out/empty", "out/empty", "sets/raw", "sets/other", *("sets/unfinished",) * 3,
+    "sets/unfinished, with notes", "sets/kept", "runs/run", "runs/unfinished", "documents", "documents/letter.txt",
+    "documents/letter.txt/x", "in/good", "in", ".", "..", "~/x", "~/documents", "~nobody/x", "out/link",
+    "out/dangling", "out/loop", "out/locked/x", "out/locked", "out/odd [dir]", "out/deep/er/still", "out/new/",
+    "out/with space", "out/new\nline", b"out/\xff", f"out/{_LONG}", "out/训练", "out/" + "/".join(["deep"] * 900), "-",
+    "/dev/null", "/dev/full", "/proc/x", "/", "", "s3://bucket/new", "gs://bucket/new", "file:///tmp/x",
+    "https://host/x",
 )  # fmt: skip
 FILES = (
     *("out/new{}",) * 12, "out/report.html", "documents/report.html", "documents/sheet.png", "documents/notes.json",
@@ -127,3 +128,9 @@ NAMED: dict[str, tuple[str | bytes, ...]] = {
     "endpoint_url": (HTTP, "nonsense", "http://", NOWHERE),
 }  # fmt: skip
 """A flag's destination -> its values; others take what suits their type."""
+CALM: dict[str, tuple[str, ...]] = {
+    "output": ("out/new", "out/new", "out/new", "out/empty", "sets/unfinished"),
+    "model_dir": ("out/new", "runs/unfinished"), "data": ("sets/raw", "sets/raw", "sets/png", "sets/old"),
+    "model": ("runs/run",), "json": ("out/new.json",),
+}  # fmt: skip
+"""The same, where what is drawn makes sense."""
