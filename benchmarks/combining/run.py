@@ -21,9 +21,12 @@ import psutil
 from combining import box as boxes
 from combining.draw import Trial, placed
 
-BOUND_SECONDS, COMPUTING_SECONDS = 60, 180
-"""Until a command that waits is given up, and one that computes: other work on the machine makes it slow."""
-_SIGNAL_SECONDS = 30
+BOUND_SECONDS, COMPUTING_SECONDS = 60, 150
+"""Until a command that waits is given up; of the processor, until one that computes is."""
+_SIGNAL_SECONDS, _SIGNAL_COMPUTING_SECONDS = 30, 120
+"""From a signal on, for one that waits and for any: other work on the machine makes them slow."""
+_BUSY_SHARE = 0.1
+"""Of the moments one looks at a command that computes, however slowly, it wants a processor in more than these."""
 _GRACE_SECONDS = 15
 _MOST_BYTES = 4 << 30  # 4 GiB, of a command and its processes
 _MARK = "HWDB_COMBINATION"
@@ -99,7 +102,7 @@ def _before_exec(trial: Trial, folder: Path) -> Callable[[], None]:
 
 def _wait(trial: Trial, process: psutil.Popen, began: float, ended: Ended) -> None:
     """Until the command has ended, or is killed for one of the reasons for which it may be."""
-    pending, used, used_at, signalled = list(trial.signals), 0.0, began, 0.0
+    pending, busy, signalled = list(trial.signals), 1.0, 0.0
     while process.poll() is None:
         time.sleep(0.05 if time.monotonic() - began < 5 else 0.3)
         now = time.monotonic()
@@ -108,16 +111,16 @@ def _wait(trial: Trial, process: psutil.Popen, began: float, ended: Ended) -> No
             signalled = signalled or now
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, number) if to_group else os.kill(process.pid, number)
-        bytes_now, used_now = _measured(process)
+        bytes_now, seconds_now, wants_processor = _measured(process)
         ended.peak_bytes = max(ended.peak_bytes, bytes_now)
-        if now - used_at > 5 and used_now - used > 0.1 * (now - used_at):
-            used, used_at = used_now, now
+        busy += 0.04 * (wants_processor - busy)  # over half a minute, once it has been looked at less often
+        unheard = now - signalled if signalled else 0.0
         if bytes_now > _MOST_BYTES:
             reason = f"memory: {bytes_now >> 20:,} MB"
-        elif signalled and now - signalled > _SIGNAL_SECONDS:
-            reason = f"hangs: {trial.signals[0][1].name} was not answered in {_SIGNAL_SECONDS} s"
-        elif now - began > COMPUTING_SECONDS or (now - began > BOUND_SECONDS and now - used_at > 20):
-            reason = f"hangs: given up after {now - began:.0f} s, {used_now:.0f} s of the processor"
+        elif unheard > (_SIGNAL_SECONDS if busy < _BUSY_SHARE else _SIGNAL_COMPUTING_SECONDS):
+            reason = f"hangs: {trial.signals[0][1].name} was not answered in {unheard:.0f} s"
+        elif seconds_now > COMPUTING_SECONDS or (now - began > BOUND_SECONDS and busy < _BUSY_SHARE):
+            reason = f"hangs: given up after {now - began:.0f} s, {seconds_now:.0f} s of the processor"
         else:
             continue
         ended.failures.append(reason)
@@ -127,15 +130,17 @@ def _wait(trial: Trial, process: psutil.Popen, began: float, ended: Ended) -> No
         process.wait()
 
 
-def _measured(process: psutil.Popen) -> tuple[int, float]:
-    """Memory, and seconds of the processor, of a process and its children."""
-    memory, seconds = 0, 0.0
+def _measured(process: psutil.Popen) -> tuple[int, float, bool]:
+    """Memory and seconds of the processor of a process and its children, and whether a thread of theirs wants one."""
+    memory, seconds, wants = 0, 0.0, False
     with contextlib.suppress(psutil.Error):
         for one in (process, *process.children(recursive=True)):
-            with contextlib.suppress(psutil.Error):
+            with contextlib.suppress(psutil.Error, OSError):
                 memory += one.memory_info().rss
-                seconds += sum(one.cpu_times()[:4])
-    return memory, seconds
+                seconds += sum(one.cpu_times()[:2])
+                for thread in Path(f"/proc/{one.pid}/task").iterdir():
+                    wants |= (thread / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()[0] in "RD"
+    return memory, seconds, wants
 
 
 def _strays(seed: int) -> dict[psutil.Process, str]:
