@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import UserError
-from schemas.example import FORMAT_VERSION
+from schemas.example import FORMAT_VERSION, IMAGE_ENCODINGS
+from schemas.parsing import count_of, parsed, shown
 
 CARD = "dataset.json"
 CLASSES = "classes.txt"
@@ -189,12 +190,12 @@ def parse_card(text: str | bytes, where: str) -> Card:
     Raises DamagedCard for one that isn't what was written, DatasetError for a foreign version.
     """
     try:
-        fields = json.loads(text)
-        version = str(fields["format_version"])
+        found = json.loads(text)
+        version = str(found["format_version"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedCard(f"{where}: expected the card of a data set, found something else; convert again") from error
-    digest = fields.pop("digest", None)
-    if digest is not None and digest != _digest(fields):
+    digest = found.pop("digest", None)
+    if digest != _digest(found):
         raise DamagedCard(
             f"{where}: expected the card as it was written, found it changed; restore it from a copy, or convert again"
         )
@@ -204,18 +205,10 @@ def parse_card(text: str | bytes, where: str) -> Card:
             "read it with the release that wrote it, or convert again"
         )
     try:
-        card = Card(
-            format_version=version,
-            config=fields["config"],
-            class_count=int(fields["class_count"]),
-            class_digest=fields["class_digest"],
-            libraries=fields["libraries"],
-            splits={name: _split(split) for name, split in fields["splits"].items()},
-            inputs=[MemberInput(**{**member, "counts": Counts(**member["counts"])}) for member in fields["inputs"]],
-            passed_over=_passed_over(fields["passed_over"]) if "passed_over" in fields else None,
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DamagedCard(f"{where}: the card is damaged ({error!r}); convert again") from error
+        card: Card = parsed(Card, found, "the card", _PARTS)
+        _check_counts(card)
+    except ValueError as error:
+        raise DamagedCard(f"{where}: {error}; convert again") from error
     for name, split in card.splits.items():
         if name not in SPLITS:
             raise DamagedCard(f"{where}: expected the splits {', '.join(SPLITS)}, found {name!r}; convert again")
@@ -254,14 +247,33 @@ def _digest(fields: Mapping[str, Any]) -> str:
     return hashlib.sha256(_dumps(fields).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _split(fields: Mapping[str, Any]) -> Split:
-    return Split(
-        counts=Counts(**fields["counts"]),
-        characters=int(fields["characters"]),
-        writers=int(fields["writers"]),
-        shards=[ShardFile(**shard) for shard in fields["shards"]],
-    )
+_PARTS = (ShardFile, Counts, Split, MemberInput, PassedFile, PassedOver)
 
 
-def _passed_over(fields: Mapping[str, Any]) -> PassedOver:
-    return PassedOver(int(fields["count"]), fields["kinds"], [PassedFile(**file) for file in fields["files"]])
+def _check_counts(card: Card) -> None:
+    """Raises ValueError where the counts can't be: they are what a reader makes room by."""
+    steps, encoding = card.config.get("preprocess"), card.config.get("image_encoding")
+    if not isinstance(steps, dict) or encoding not in IMAGE_ENCODINGS:
+        raise ValueError(f"expected preprocess and image_encoding in its config, found {shown(card.config)}")
+    if count_of(steps.get("image_size"), "image_size") == 0:
+        raise ValueError("expected an image_size of 1 or more, found 0")
+    for name, split in card.splits.items():
+        if split.characters > min(card.class_count, split.counts.kept) or split.writers > split.counts.read:
+            raise ValueError(
+                f"expected at most {card.class_count:,} characters of {name} and no more than records, nor more "
+                f"writers, found {split.characters:,} and {split.writers:,}"
+            )
+        found = (sum(shard.records for shard in split.shards), sum(shard.manifest_rows for shard in split.shards))
+        if found != (split.counts.kept, split.counts.read):
+            raise ValueError(
+                f"expected {split.counts.kept:,} records and {split.counts.read:,} rows in the shards of {name}, found "
+                f"{found[0]:,} and {found[1]:,}"
+            )
+    named: list[tuple[str, Split | MemberInput]] = list(card.splits.items())
+    named += [(f"{member.member} of {member.archive}", member) for member in card.inputs]
+    for what, part in named:
+        accounted = sum(part.counts.by_status.values())
+        if part.counts.read != accounted:
+            raise ValueError(
+                f"expected read = kept + dropped + rejected for {what}, found {part.counts.read:,} and {accounted:,}"
+            )

@@ -31,24 +31,45 @@ def available_cores() -> int:
 
 
 @contextlib.contextmanager
-def replaced(path: str | os.PathLike[str]) -> Iterator[Path]:
+def replaced(path: str | os.PathLike[str], *, durable: bool = False) -> Iterator[Path]:
     """A new path beside `path`; what stands there takes its place, at once, when the block ends well.
 
     A file takes a file's place; a folder that isn't empty stays as it is. Whatever happens, nothing half-written is
-    left. Raises OSError.
+    left. If `durable`, the new name is on the disk afterwards, too; what it names is the block's business. Raises
+    OSError.
     """
     place = Path(path)
-    place.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(place.parent)
     temporary = _beside(place)
     try:
         yield temporary
         os.replace(temporary, place)
+        if durable:
+            _sync_folder(place.parent)
     except BaseException:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+def make_folder(path: str | os.PathLike[str]) -> None:
+    """Makes a folder and those above it, where there are none; their names are on the disk afterwards."""
+    missing = [folder for folder in (Path(path), *Path(path).parents) if not folder.exists()]
+    Path(path).mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """After a power cut a name is only sure to be there if its folder has been written out."""
+    with contextlib.suppress(OSError):  # some network disks know no such thing
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def replace_text(path: str | os.PathLike[str], text: str) -> None:

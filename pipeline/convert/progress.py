@@ -196,7 +196,6 @@ def print_summary(card: Card, output: str, seconds: float, console: Console) -> 
     row("writers", [split.writers for split in splits.values()])
     row("shards", [len(split.shards) for split in splits.values()])
     row("bytes", [_bytes(split) for split in splits.values()])
-    row("records/s", [round(of.read / seconds) for of in counts])
     console.print(table)
     for reason, meaning in {**DROP_REASONS, **REJECT_REASONS}.items():
         if any(reason in of.dropped or reason in of.rejected for of in counts):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
@@ -29,6 +30,7 @@ ShardKey = tuple[str, int]
 """(split, shard)"""
 BatchTuple = tuple[Any, ...]
 _RECEIPT = "receipt"
+_EMPTY_AT_ONCE = 16  # shards, which do nothing but wait for the disk
 
 
 class ConvertArchives(beam.PTransform):
@@ -181,4 +183,10 @@ class Publish(_FileFn):
         """A shard that nothing falls into is a file too."""
         job = self.job
         keys = [(split, shard) for split, count in job.config.num_shards.items() for shard in range(count)]
-        return [write_shard(*key, [], job.config, job.output, job.staging) for key in keys if key not in written]
+        empty = [key for key in keys if key not in written]
+
+        def write(key: ShardKey) -> ShardReceipt:
+            return write_shard(*key, [], job.config, job.output, job.staging)
+
+        with ThreadPoolExecutor(_EMPTY_AT_ONCE) as executor:
+            return list(executor.map(write, empty))

@@ -88,10 +88,10 @@ def _stage(chunk: Chunk, config: ConvertConfig, path: str) -> ChunkReceipt:
 
 def convert_records(data: bytes, chunk: Chunk, config: ConvertConfig) -> Iterator[pa.Table]:
     """Tables of STAGED_SCHEMA, a row for every record in `data`: a few thousand each, in the order of their shards."""
-    records = gnt.walk(data, last=True)
-    step = min(GROUP_RECORDS, max(1, _GROUP_BYTES // config.preprocess.image_size**2))
-    for begin in range(0, len(records), step):
-        yield _Group(data, chunk, config, records, begin, min(begin + step, len(records))).table()
+    first, most = chunk.first_record, min(GROUP_RECORDS, max(1, _GROUP_BYTES // config.preprocess.image_size**2))
+    for records in gnt.walk_in_parts(data, most):
+        yield _Group(data, chunk, config, records, first).table()
+        first += len(records)
 
 
 def samples_of(table: pa.Table, config: ConvertConfig) -> Iterator[dict[str, Any]]:
@@ -109,25 +109,24 @@ class _Group:
     """The columns of a few thousand records while they are filled, an array or a list each."""
 
     def __init__(
-        self, data: bytes, chunk: Chunk, config: ConvertConfig, records: gnt.Records, begin: int, end: int
+        self, data: bytes, chunk: Chunk, config: ConvertConfig, records: gnt.Records, first_record: int
     ) -> None:
         self.chunk = chunk
         self.config = config
         self.data = memoryview(data)
-        member, self.count = chunk.member, end - begin
+        member, self.count = chunk.member, len(records)
         prefix = sample_id_prefix(member.split, member.name)
-        index = np.arange(begin, end) + chunk.first_record
+        index = first_record + np.arange(self.count)
         sample_ids = [f"{prefix}{number}".encode() for number in index.tolist()]
         key = np.frombuffer(b"".join([_key(sample_id) for sample_id in sample_ids]), ">u8").astype(np.uint64)
         # By shard from the start: sorted afterwards, every image would be copied once more.
         order = np.argsort(staging.shard_of(key, config.num_shards[member.split]), kind="stable")
         self.sample_ids = [sample_ids[i] for i in order.tolist()]
         self.record_index, self.key = index[order], key[order]
-        part = begin + order
-        self.offset, self.size = records.offset[part], records.size[part]
-        self.tag_code, self.width, self.height = records.tag_code[part], records.width[part], records.height[part]
+        self.offset, self.size = records.offset[order], records.size[order]
+        self.tag_code, self.width, self.height = records.tag_code[order], records.width[order], records.height[order]
         self.label = np.where(self.tag_code < 0, OUTSIDE, config.classes.labels_by_tag_code[self.tag_code])
-        self.outcome = np.array([_OF_FAULT[records.fault[i]] for i in part.tolist()], np.int8)
+        self.outcome = np.array([_OF_FAULT[records.fault[i]] for i in order.tolist()], np.int8)
         """Index into _OUTCOMES."""
 
     def table(self) -> pa.Table:

@@ -34,10 +34,11 @@ def build_card(
     passed_over: PassedOver | None = None,
 ) -> Card:
     """The card of a finished conversion. Raises RuntimeError if any record that was read isn't accounted for."""
-    read, lost = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    read, lost, uncompiled = Counter[tuple[str, str]](), Counter[tuple[str, str]](), False
     for chunk in chunks:
         read[chunk.split, chunk.member] += chunk.records
         lost[chunk.split, chunk.member] += chunk.lost_bytes
+        uncompiled = uncompiled or bool(chunk.uncompiled)
     shards = sorted(shards, key=lambda shard: (shard.split, shard.shard))
     kinds: dict[tuple[str, str], Counter[str]] = {}
     for shard in shards:
@@ -63,7 +64,7 @@ def build_card(
         config=config.as_json(),
         class_count=len(config.classes),
         class_digest=config.classes.digest,
-        libraries=library_versions(),
+        libraries=library_versions(uncompiled=uncompiled),
         splits=splits,
         inputs=inputs,
         passed_over=passed_over,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from pipeline.storage.arrow import ArrowFiles
 from pipeline.storage.flags import StoreFlags as StoreFlags
@@ -16,9 +16,6 @@ from pipeline.storage.local import StoredFile as StoredFile
 from pipeline.storage.s3 import S3Files
 from pipeline.storage.uncached import UncachedStream
 from schemas import machine
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 BUFFER_BYTES = 16 << 20  # 16 MiB
 _LOCAL, _S3, _OTHER = LocalFiles(), S3Files(), ArrowFiles()
@@ -49,11 +46,6 @@ def open_read(path: str, begin: int = 0, end: int | None = None, buffer_bytes: i
 def read_range(path: str, begin: int, size: int | None) -> bytes:
     """`size` bytes from `begin` on, or all; fewer where the file ends earlier: one request to a store."""
     return of(path).read_range(path, begin, size)
-
-
-def read_buffer(path: str, begin: int, size: int) -> pa.Buffer | bytes:
-    """The same; of a local file mapped, so that what is read isn't held in memory twice."""
-    return of(path).read_buffer(path, begin, size)
 
 
 def read_bytes(path: str) -> bytes:

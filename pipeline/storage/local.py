@@ -8,15 +8,12 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, NoReturn
+from typing import BinaryIO, NoReturn
 
 import xxhash
 
 from pipeline.storage.uncached import UncachedStream, uncached_write
 from schemas.machine import replaced
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 _SPECIAL_KINDS = {
     stat.S_IFIFO: "a FIFO",
@@ -51,16 +48,9 @@ class LocalFiles:
             stream.seek(begin)
             return stream.read(size)
 
-    def read_buffer(self, path: str, begin: int, size: int) -> pa.Buffer:
-        import pyarrow as pa
-
-        with pa.memory_map(path) as file:
-            file.seek(begin)
-            return file.read_buffer(size)
-
     @contextlib.contextmanager
     def atomic_write(self, path: str, *, durable: bool = False) -> Iterator[BinaryIO]:
-        with replaced(path) as temporary, open(temporary, "wb") as stream:
+        with replaced(path, durable=durable) as temporary, open(temporary, "wb") as stream:
             yield stream
             if durable:
                 stream.flush()
@@ -68,7 +58,7 @@ class LocalFiles:
 
     @contextlib.contextmanager
     def atomic_large_write(self, path: str) -> Iterator[UncachedStream]:
-        with replaced(path) as temporary, uncached_write(str(temporary)) as stream:
+        with replaced(path, durable=True) as temporary, uncached_write(str(temporary)) as stream:
             yield stream
 
     def status(self, path: str) -> StoredFile | None:

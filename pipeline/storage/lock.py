@@ -15,6 +15,7 @@ import psutil
 from pipeline import storage
 from schemas.dataset import LOCK
 from schemas.errors import UserError, explained
+from schemas.machine import make_folder
 
 
 @contextlib.contextmanager
@@ -31,7 +32,7 @@ def locked(output: str) -> Iterator[None]:
             storage.write_bytes(path, _me())
             descriptor = None
         else:
-            os.makedirs(output, exist_ok=True)
+            make_folder(output)
             descriptor = _lock_local(path, output)
     try:
         yield

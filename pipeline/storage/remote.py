@@ -68,9 +68,6 @@ class RemoteFiles:
         stream.seek(begin)
         return cast(BinaryIO, stream)
 
-    def read_buffer(self, path: str, begin: int, size: int) -> bytes:
-        return self.read_range(path, begin, size)
-
     @contextlib.contextmanager
     def atomic_write(self, path: str, *, durable: bool = False) -> Iterator[BinaryIO]:  # noqa: ARG002
         # Gathered until it is whole: in memory, or if it is large on the disk.

@@ -29,7 +29,7 @@ SLICE_ROWS = 2_000
 BATCH_ROWS = 250_000
 """Rows in memory at once where every record is made again."""
 SMALL_ROWS = 3_000  # fewer are done before a second process has started
-_SAME_EXAMPLES = {("1.0.0", "raw")}
+_SAME_EXAMPLES = {("1.0.0", "raw"), ("1.1.0", "raw"), ("1.1.0", "png")}
 """(format, encoding) of earlier releases from whose records this one makes the same bytes."""
 
 
@@ -104,7 +104,7 @@ def _check_kinds(card: Card, listing: Listing, report: Report) -> None:
 
 
 def _recipe(card: Card, classes: ClassList) -> Recipe:
-    installed = library_versions()
+    installed = library_versions(uncompiled="opencv-python" in card.libraries and "numba" in card.libraries)
     # What may make other bytes here: its release, where its format made others, and the libraries that changed since.
     # A library that isn't known here is of another release, and it is that which would have to be installed.
     changed = [f"{name} {found}" for name, found in card.libraries.items() if installed.get(name, found) != found]

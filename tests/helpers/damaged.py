@@ -13,7 +13,7 @@ import google_crc32c
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.shards.shard import _write_parquet
+from pipeline.shards.manifest import open_manifest
 from pipeline.verify.check import check_dataset
 from pipeline.verify.example import read_image
 from schemas.dataset import CARD, Card, read_card
@@ -66,7 +66,8 @@ def edit_rows(folder: Path, edit: Edit) -> None:
     """Writes `part` again, its columns edited."""
     columns = pq.read_table(part(folder)).to_pydict()
     edit(columns)
-    _write_parquet(str(part(folder)), pa.table(columns, MANIFEST_SCHEMA))
+    with open_manifest(str(part(folder))) as manifest:
+        manifest.write(pa.table(columns, MANIFEST_SCHEMA))
 
 
 def first(columns: dict[str, list[object]], status: str) -> int:

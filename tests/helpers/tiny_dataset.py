@@ -83,4 +83,4 @@ def _write_split(
         files.append(
             ShardFile(name, len(shard), len(content), hashlib.sha256(content).hexdigest(), part, len(shard), 0, "")
         )
-    return Split(Counts(count, count, {}, {}), classes, 1, files)
+    return Split(Counts(count, count, {}, {}), min(classes, count), 1, files)

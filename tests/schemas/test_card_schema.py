@@ -78,6 +78,7 @@ def test_the_card_of_a_conversion_is_valid_and_a_damaged_one_is_not(card: dict[s
 )
 def test_deflate_is_named_from_format_1_1_on(card: dict[str, Any], version: str, missing: list[str]) -> None:
     card["format_version"] = version
+    card["libraries"]["opencv-python"] = "5.0"
     assert faults(card) == []
     del card["libraries"]["deflate"]
     assert faults(card) == missing
@@ -90,11 +91,21 @@ def test_deflate_is_named_from_format_1_1_on(card: dict[str, Any], version: str,
 )
 def test_losses_are_told_from_format_1_1_1_on(card: dict[str, Any], version: str, is_asked_for: bool) -> None:
     card["format_version"] = version
+    card["libraries"]["opencv-python"] = "5.0"
     assert faults(card) == []
     for spoil in (lambda c: c.pop("passed_over"), lambda c: c["inputs"][1].pop("lost_bytes")):
         spoilt = copy.deepcopy(card)
         spoil(spoilt)
         assert bool(faults(spoilt)) == is_asked_for
+
+
+def test_numba_and_this_package_are_named_from_format_1_1_1_on(card: dict[str, Any]) -> None:
+    assert "opencv-python" not in card["libraries"]
+    for version, missing in (("1.1.0", ["$.libraries"]), ("1.1.1", []), ("1.1.10", []), ("1.2.0", [])):
+        assert faults({**card, "format_version": version}) == missing
+    for library in ("numba", "hwdb-shards"):
+        libraries = {name: found for name, found in card["libraries"].items() if name != library}
+        assert faults({**card, "libraries": libraries}) == ["$.libraries"]
 
 
 def test_the_schema_names_the_fields_that_the_code_writes() -> None:
@@ -129,8 +140,10 @@ def test_the_schemas_choices_are_the_codes() -> None:
     counts = PARTS["counts"]["properties"]
     assert set(counts["dropped"]["propertyNames"]["enum"]) == set(DROP_REASONS)
     assert set(counts["rejected"]["propertyNames"]["enum"]) == set(REJECT_REASONS)
-    libraries = SCHEMA["properties"]["libraries"]["required"] + SCHEMA["else"]["properties"]["libraries"]["required"]
-    assert libraries == list(LIBRARIES)
+    libraries = SCHEMA["properties"]["libraries"]["required"] + [
+        library for since in SCHEMA["allOf"] for library in since["else"]["properties"]["libraries"]["required"]
+    ]
+    assert sorted(libraries) == sorted(LIBRARIES)
     assert SCHEMA["description"].startswith(f"Format {FORMAT_VERSION.split('.')[0]}.x")
 
 
