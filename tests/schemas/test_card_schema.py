@@ -141,7 +141,10 @@ def test_the_schemas_choices_are_the_codes() -> None:
     assert set(counts["dropped"]["propertyNames"]["enum"]) == set(DROP_REASONS)
     assert set(counts["rejected"]["propertyNames"]["enum"]) == set(REJECT_REASONS)
     libraries = SCHEMA["properties"]["libraries"]["required"] + [
-        library for since in SCHEMA["allOf"] for library in since["else"]["properties"]["libraries"]["required"]
+        library
+        for since in SCHEMA["allOf"]
+        if "else" in since
+        for library in since["else"]["properties"]["libraries"]["required"]
     ]
     assert sorted(libraries) == sorted(LIBRARIES)
     assert SCHEMA["description"].startswith(f"Format {FORMAT_VERSION.split('.')[0]}.x")

@@ -93,6 +93,8 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(members: Path, tmp
                 kills += 1
         process.communicate()
         now = committed(output)
+        if (output / CARD).exists():  # kept are chunks; a shard's receipt is of no use to another conversion
+            finished = {name: when for name, when in finished.items() if name.startswith("chunk-")}
         assert {name: now.get(name) for name in finished} == finished, "a finished piece was made again"
         lost.append(len(chunks_of(begun(output) - unfinished)))
         finished, unfinished = now, begun(output)
@@ -124,7 +126,7 @@ def test_a_killed_worker_ends_the_command_with_one_line(members: Path, tmp_path:
     again = subprocess.run(command(members, output), capture_output=True, text=True, check=True)
     assert again.stderr == ""
     after = committed(output)
-    assert {name: after[name] for name in before} == before
+    assert {name: after.get(name) for name in before if name.startswith("chunk-")}.items() <= before.items()
 
 
 def test_workers_that_have_only_begun_end_with_the_command(members: Path, tmp_path: Path) -> None:
