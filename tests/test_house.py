@@ -22,7 +22,8 @@ def rooms() -> dict[str, list[Path]]:
     for package in PACKAGES:
         for folder, folders, files in os.walk(ROOT / package):
             folders[:] = sorted(name for name in folders if name != "__pycache__")
-            found[os.path.relpath(folder, ROOT)] = [Path(folder, name) for name in (*folders, *sorted(files))]
+            files = sorted(name for name in files if name != "py.typed")  # a mark for type checkers
+            found[os.path.relpath(folder, ROOT)] = [Path(folder, name) for name in (*folders, *files)]
     return found
 
 

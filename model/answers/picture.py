@@ -52,6 +52,11 @@ def decode(path: Path) -> np.ndarray:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: can't be read: {error.strerror or error}; check the name") from error
+    return decode_bytes(content, str(path))
+
+
+def decode_bytes(content: bytes, name: str) -> np.ndarray:
+    """As decode, of a file's content; `name` is named in errors."""
     try:
         with _bombs_allowed_up_to(MAX_PIXELS), Image.open(io.BytesIO(content)) as image:
             # A JPEG can be decoded at a half, a quarter or an eighth of its size; that is most of a photo's cost.
@@ -59,11 +64,11 @@ def decode(path: Path) -> np.ndarray:
             upright = ImageOps.exif_transpose(image)
             return _shrunk(_pixels(upright))
     except Image.DecompressionBombError as error:
-        raise UserError(f"{path}: more than {MAX_PIXELS:,} pixels; shrink or cut the picture") from error
+        raise UserError(f"{name}: more than {MAX_PIXELS:,} pixels; shrink or cut the picture") from error
     except UnidentifiedImageError as error:
-        raise UserError(f"{path}: expected a picture ({FORMATS}), found something else; save it as PNG") from error
+        raise UserError(f"{name}: expected a picture ({FORMATS}), found something else; save it as PNG") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:  # Pillow's for damaged files, by format
-        raise UserError(f"{path}: the picture is damaged ({error}); save it again") from error
+        raise UserError(f"{name}: the picture is damaged ({error}); save it again") from error
 
 
 def to_bitmap(picture: np.ndarray, name: str) -> np.ndarray:
