@@ -28,6 +28,7 @@ def train(config: TrainConfig) -> int:
     from model.train.checkpoint import Checkpoints, Progress, writing
     from model.train.loop import Loop, Task, evaluated_split
     from model.train.progress import Report
+    from model.train.start import start_from
     from model.train.state import TrainState, build_step_model
     from model.train.step import policy_of, resolve_precision, resolve_xla
     from schemas.reader import open_dataset
@@ -55,6 +56,9 @@ def train(config: TrainConfig) -> int:
     # Model: a pure function, and the variables it is called with
     precision = resolve_precision(config.precision)
     model = build_step_model(config, data.card.image_size, len(data.classes), policy_of(precision))
+    shared = None
+    if config.init_from is not None and not run_folder.has_checkpoint(folder):
+        shared = start_from(Path(config.init_from), model, data.classes)
     state = TrainState(model, strategy, config, loss_scaling=precision == "float16")
 
     # Checkpoint: where the run stands
@@ -78,6 +82,8 @@ def train(config: TrainConfig) -> int:
         f"{total_steps:,} steps of {config.global_batch:,}; "
         f"{replicas} × {'GPU' if has_gpu() else 'CPU'}, {precision}, {'XLA' if resolve_xla(config.xla) else 'no XLA'}"
     )
+    if shared is not None:
+        report.say(f"begins with the weights of {config.init_from}, {shared:,} of the characters are its own")
     if resumed:
         report.say(f"resuming at step {int(progress.step.numpy()):,} of {total_steps:,}")
     task = Task(config, data, eval_split, folder, source, total_steps)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from model.answers.run import CLASSES, CONFIG, FORMAT, METRICS, read_config, read_metrics
-from model.train.options import TrainConfig
+from model.train.options import MODEL_FLAGS, TrainConfig
 from schemas.classes import ClassList
 from schemas.errors import UserError
 from schemas.machine import replace_text
@@ -20,7 +20,6 @@ CHECKPOINTS = "checkpoints"
 TENSORBOARD = "tensorboard"
 
 _LIBRARIES = ("tensorflow", "keras", "numpy")
-_MODEL_FLAGS = ("arch", "width", "head", "dense_width", "batch_norm", "dropout")
 _FREE_FLAGS = ("data", "model_dir", "replicas", "checkpoint_steps")
 """What may differ when a run goes on: none of it changes which samples a step sees, or what it computes from them."""
 
@@ -31,7 +30,7 @@ def describe(config: TrainConfig, data: Dataset, input_mode: str) -> dict[str, A
     digests = "\n".join(shard.sha256 for shard in card.split(config.split).shards)
     return {
         "format": FORMAT,
-        **{name: flags[name] for name in _MODEL_FLAGS},
+        **{name: flags[name] for name in MODEL_FLAGS},
         "image_size": card.image_size,
         "channels": 1,
         "num_classes": card.class_count,
@@ -40,7 +39,7 @@ def describe(config: TrainConfig, data: Dataset, input_mode: str) -> dict[str, A
         "class_digest": card.class_digest,
         "data_digest": hashlib.sha256(digests.encode()).hexdigest(),  # the same wherever the shards lie
         "input_mode": input_mode,
-        "train": {name: value for name, value in flags.items() if name not in (*_MODEL_FLAGS, "model_dir")},
+        "train": {name: value for name, value in flags.items() if name not in (*MODEL_FLAGS, "model_dir")},
         "libraries": {name: import_module(name).__version__ for name in _LIBRARIES},
     }
 
@@ -49,6 +48,11 @@ def earlier_description(folder: Path) -> dict[str, Any] | None:
     """config.json of the run that began in `folder`, or None if none did."""
     path = folder / CONFIG
     return read_config(path, "name another --model_dir") if path.exists() else None
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether the run goes on from one; a run killed before its first begins anew."""
+    return (folder / CHECKPOINTS / "checkpoint").exists()
 
 
 def check_same_run(folder: Path, earlier: dict[str, Any], now: dict[str, Any]) -> None:
@@ -93,4 +97,4 @@ def cut_metrics(folder: Path, step: int, evaluated_step: int) -> None:
 
 
 def _flags(description: dict[str, Any]) -> dict[str, Any]:
-    return {**{name: description.get(name) for name in _MODEL_FLAGS}, **description["train"]}
+    return {**{name: description.get(name) for name in MODEL_FLAGS}, **description["train"]}
