@@ -2,20 +2,39 @@
 # From a fresh clone to shards, and to a recogniser. Running it again is quick and harmless.
 #
 #   ./run_local.sh                            synthetic handwriting, drawn on the spot: shards, then a small training
-#   ./run_local.sh train=PATH test=PATH       CASIA's archives: a .zip, a .gnt, a folder or a glob each
+#   ./run_local.sh train=PATH test=PATH       CASIA's archives: a .zip, a .gnt, a folder or a glob each, from where you are
 #   ./run_local.sh test [pytest's flags]      sets up and runs every test
 #
 # It needs Python 3.11 to 3.13 (PYTHON=... names one) and writes to .venv, data and runs here, nowhere else.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # sh run_local.sh
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")"
+here=$PWD
+script=${BASH_SOURCE[0]}
+while [ -L "$script" ]; do # the project is where the script lies, not where a link to it does
+  link=$(readlink "$script")
+  case "$link" in /*) script=$link ;; *) script=$(dirname "$script")/$link ;; esac
+done
+unset CDPATH # by which cd would look elsewhere first
+cd -P -- "$(dirname "$script")"
 venv=.venv/bin
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 fail() { printf 'run_local.sh: %s\n' "$*" >&2; exit 2; }
 
+from_here() { # PATH: as the user meant it, who may stand elsewhere
+  case "$1" in
+    /* | *://* | "~"*) echo "$1" ;;
+    *) echo "$here/$1" ;;
+  esac
+}
+
 find_python() {
-  local candidate
-  for candidate in ${PYTHON:-python3.13 python3.12 python3.11 python3}; do
+  local candidate candidates=(python3.13 python3.12 python3.11 python3)
+  if [ -n "${PYTHON:-}" ]; then
+    candidates=("$PYTHON")
+    case "$PYTHON" in */*) candidates=("$(from_here "$PYTHON")") ;; esac
+  fi
+  for candidate in "${candidates[@]}"; do
     if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
       echo "$candidate"
       return
@@ -54,17 +73,28 @@ run() { # MODULE FLAG...: shows the command, then runs it
 
 draw() { # FOLDER FLAG...: synthetic handwriting, unless it is there
   if [ -e "$1/complete" ]; then return; fi
-  rm -rf "$1"
+  if [ -e "$1.unfinished" ]; then
+    rm -rf "$1" # begun here, and interrupted
+  elif [ -e "$1" ]; then
+    fail "expected $PWD/$1 to be what this script drew, found something else; move it away"
+  fi
+  mkdir -p "$(dirname "$1")"
+  touch "$1.unfinished"
   run pipeline.sample --output "$@"
   touch "$1/complete"
+  rm "$1.unfinished"
 }
 
 convert() { # FOLDER FLAG...: converts into it, unless that is done
   if [ -e "$1/dataset.json" ]; then
+    if [ -e "$1.flags" ] && [ "$(cat "$1.flags")" != "$*" ]; then
+      fail "$PWD/$1 holds the data set of other input ($(cat "$1.flags")); delete it, or move it away"
+    fi
     say "Converted already: $1 (delete the folder to convert again)"
     return
   fi
   run pipeline.convert --runner=DirectRunner --output "$@"
+  echo "$*" >"$1.flags"
 }
 
 train() { # SHARDS RUN: a small network, a minute or two on a laptop; a run that was stopped goes on
@@ -82,13 +112,22 @@ case "${1:-}" in
     shift
     set_up sample,train,inspect,onnx,dev
     say "Running the tests"
-    exec $venv/python -m pytest "$@"
+    tests=()
+    for argument in "$@"; do
+      case "$argument" in
+        -* | /*) ;;
+        *) if [ -e "$here/${argument%%::*}" ]; then argument=$here/$argument; fi ;;
+      esac
+      tests+=("$argument")
+    done
+    exec $venv/python -m pytest ${tests[@]+"${tests[@]}"}
     ;;
   "") ;;
   *)
     for argument in "$@"; do
       case "$argument" in
-        train=* | test=* | validation=*) inputs+=(--input "$argument") ;;
+        train= | test= | validation=) fail "expected a path after $argument, found none" ;;
+        train=* | test=* | validation=*) inputs+=(--input "${argument%%=*}=$(from_here "${argument#*=}")") ;;
         *) fail "expected train=PATH, test=PATH or test, found $argument" ;;
       esac
     done

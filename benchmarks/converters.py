@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.shards.frames import image_encoder
+from pipeline.shards.tfrecord.frames import image_encoder
 from pipeline.source import gnt
 from pipeline.steps.records import preprocess_records
 from pipeline.steps.settings import PreprocessConfig

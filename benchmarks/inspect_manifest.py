@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from process_tree import measure
 
 from pipeline.shards.config import ConvertConfig, library_versions
-from pipeline.shards.frames import encode_example, frame_example
+from pipeline.shards.tfrecord.frames import encode_example, frame_example
 from schemas.dataset import CARD, CLASSES, Card, Counts, MemberInput, ShardFile, Split, manifest_part_name, shard_name
 from schemas.example import FORMAT_VERSION
 from schemas.manifest import BLANK, MANIFEST_SCHEMA, OUTSIDE_CLASS_SET

@@ -86,7 +86,7 @@ def _compare(server: s3_server.Server, name: str, path: Path, shards: int, work:
     chunks = len({r.key for r in server.log if r.kind == "PUT" and r.key.endswith(".arrow.json")})
     batches = [r for r in server.log if r.status == 206 and r.key.endswith(".arrow")]
     of_input = [r for r in server.log if r.key.startswith("in/")]
-    of_chunks = [r for r in server.log if "/_staging/chunk-" in r.key or "/_staging/unpacked-" in r.key]
+    of_chunks = [r for r in server.log if "/_staging/" in r.key and ("/chunk-" in r.key or "/unpacked-" in r.key)]
     of_shards = [r for r in server.log if ".tfrecord" in r.key or ".parquet" in r.key]
     return {
         "input": name,

@@ -12,11 +12,12 @@ from collections import defaultdict
 from dataclasses import replace
 from functools import partial
 
-from pipeline.shards import layout, packing
+from pipeline.shards import packing
 from pipeline.shards.chunk import convert_chunk
 from pipeline.shards.config import ConvertConfig
 from pipeline.shards.shard import write_shard
 from pipeline.shards.staging import StagedBatch, clear
+from pipeline.shards.tfrecord import layout
 from pipeline.source.archives import Input, list_members
 from pipeline.source.chunks import plan_chunks
 from pipeline.steps import kernels

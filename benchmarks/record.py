@@ -39,10 +39,10 @@ from process_tree import measure
 
 from pipeline.shards.chunk import convert_records
 from pipeline.shards.config import ConvertConfig
-from pipeline.shards.frames import encode_png
-from pipeline.shards.layout import Layout
 from pipeline.shards.packing import pack, unpack
 from pipeline.shards.tfrecord import framed
+from pipeline.shards.tfrecord.frames import encode_png
+from pipeline.shards.tfrecord.layout import Layout
 from pipeline.source import gnt
 from pipeline.source.archives import Member
 from pipeline.source.chunks import Chunk

@@ -17,16 +17,17 @@ from rich.progress import Progress
 from model.answers import calibration, metrics
 from model.answers.calibration import read_calibration
 from model.answers.run import check_data_set, load_model, read_run
-from model.network.devices import make_strategy, place_of, setup_tensorflow
-from schemas.command import Parser, at_least, make_console, print_table, run_command
+from model.network.devices import cluster_of_environment, make_strategy, setup_tensorflow
+from schemas.command import Parser, at_least, local_path, make_console, print_table, run_command
 from schemas.dataset import MANIFEST_FOLDER
 from schemas.errors import UserError, explained
-from schemas.machine import replaced
+from schemas.machine import check_output, output
 from schemas.reader import open_dataset
 
 if TYPE_CHECKING:
     from model.answers.scoring import Scores
 
+COMMAND = "model.evaluate"
 EVALUATION = "evaluation.parquet"
 EVALUATION_SCHEMA = pa.schema(
     [
@@ -41,11 +42,13 @@ EVALUATION_SCHEMA = pa.schema(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    parser = Parser("model.evaluate", "Reads every sample of a split with a trained model and counts what is right.")
-    parser.add_argument("--model", type=Path, required=True, metavar="RUN", help="the folder of a training run")
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the folder of a data set")
+    parser = Parser(COMMAND, "Reads every sample of a split with a trained model and counts what is right.")
+    parser.add_argument("--model", type=local_path, required=True, metavar="RUN", help="the folder of a training run")
+    parser.add_argument("--data", type=local_path, required=True, metavar="DIR", help="the folder of a data set")
     parser.add_argument("--split", default="test", help="train, validation or test (default: test)")
-    parser.add_argument("--batch", type=int, metavar="N", help="samples at once, over all replicas (default: 256 each)")
+    parser.add_argument(
+        "--batch", type=int, metavar="N", help="samples at once, over all replicas (default: 256 each, 64 on a CPU)"
+    )
     parser.add_argument("--replicas", type=int, metavar="N", help="devices (default: every GPU, or the CPU)")
     parser.add_argument(
         "--calibrate",
@@ -54,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--rows", type=int, default=10, metavar="N", help="length of the tables (default: 10)")
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help=f"Parquet, a row for each sample (default: RUN/{EVALUATION})"
+        "--output", type=local_path, metavar="FILE", help=f"Parquet, a row for each sample (default: RUN/{EVALUATION})"
     )
 
     def body() -> int:
@@ -63,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         evaluate(flags, make_console())
         return 0
 
-    return run_command("model.evaluate", body)
+    return run_command(COMMAND, body)
 
 
 def evaluate(flags: argparse.Namespace, console: Console) -> None:
@@ -72,16 +75,17 @@ def evaluate(flags: argparse.Namespace, console: Console) -> None:
     from model.answers.scoring import Evaluation, calibrate_run, forward_of
     from model.data.samples import writers_of
 
-    split, output = flags.split, flags.output or flags.model / EVALUATION
+    split, path = flags.split, flags.output or flags.model / EVALUATION
+    check_output(path, COMMAND, owned)
     run, data = read_run(flags.model), open_dataset(flags.data)
     check_data_set(run, data)
     samples = data.card.split(split).counts.kept
-    strategy = make_strategy(flags.replicas)
-    if place_of(strategy).workers > 1:
+    if cluster_of_environment() is not None:
         raise UserError("TF_CONFIG: expected one worker, the rows go to one file; unset it")
+    strategy = make_strategy(flags.replicas)
     with strategy.scope():
         model = load_model(run)
-    evaluation = Evaluation(forward_of(model), strategy, flags.batch)
+    evaluation = Evaluation(forward_of(model), strategy, flags.batch, flag="--batch")
     trust = calibrate_run(run, evaluation, data, split) if flags.calibrate else read_calibration(run.folder)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("Evaluating", total=samples)
@@ -90,7 +94,7 @@ def evaluate(flags: argparse.Namespace, console: Console) -> None:
     table = pa.table(
         [scores.sample_id, scores.label, scores.prediction, scores.probability, scores.rank], schema=EVALUATION_SCHEMA
     )
-    with explained(f"write {output}"), replaced(output) as temporary:
+    with explained(f"write {path}"), output(path, COMMAND, owned) as temporary:
         pq.write_table(table.replace_schema_metadata({"split": split, "class_digest": data.classes.digest}), temporary)
     title = f"{run.folder} ({run.network}) on {data.folder}, split {split}"
     print_evaluation(console, title, run.classes.characters, scores, writers, flags.rows)
@@ -102,7 +106,13 @@ def evaluate(flags: argparse.Namespace, console: Console) -> None:
             console, "What predict --threshold refuses", *calibration.table_of(trust, scores.probability, right)
         )
     console.print()
-    console.print(f"a row for each sample: {output}; sample_id joins {data.folder / MANIFEST_FOLDER}")
+    console.print(f"a row for each sample: {path}; sample_id joins {data.folder / MANIFEST_FOLDER}")
+
+
+def owned(path: Path) -> list[Path] | None:
+    """A file with the columns and the metadata of an evaluation."""
+    schema = pq.read_schema(path)
+    return [path] if schema.names == EVALUATION_SCHEMA.names and b"class_digest" in (schema.metadata or {}) else None
 
 
 def print_evaluation(
@@ -125,6 +135,9 @@ def print_evaluation(
         console.print(f"  {name:<11}{value}")
     if not rows:
         return
+    if not any(entry.wrong for entry in by_character):
+        console.print("  every sample was read rightly: no character or writer to name")
+        return
     columns = ["", "samples", "wrong", "top-1", f"top-{metrics.TOP}", "most often as"]
     for kind, worst, shown in (("Characters", by_character, 6), ("Writers", by_writer, 5)):
         lines = [
@@ -135,6 +148,7 @@ def print_evaluation(
                 entry.read_as,
             ][:shown]
             for entry in worst[:rows]
+            if entry.wrong
         ]
         print_table(console, f"{kind} read worst", columns[:shown], lines)
     lines = [

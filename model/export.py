@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib
 import importlib.util
 import sys
@@ -17,11 +18,14 @@ import numpy as np
 from model.answers.calibration import read_calibration
 from model.answers.run import CLASSES, load_model, read_run
 from model.network.devices import setup_tensorflow
-from schemas.command import Parser, run_command
+from schemas.command import Parser, local_path, run_command
 from schemas.errors import UserError, explained
-from schemas.machine import replaced
+from schemas.machine import Owned, check_output, mark_of, output
 
 COMMAND = "model.export"
+SUMS = "assets.extra/hwdb-shards.sha256"
+"""In a SavedModel, where nothing of it is read: its other files, each with its SHA-256."""
+_SAVED_MODEL_FOLDERS = ("assets", "assets.extra", "variables")
 DEFAULT_TOLERANCE = 1e-3
 _CHECKED_IMAGES = 12
 
@@ -36,6 +40,9 @@ class Format:
     run: Callable[[Path, np.ndarray], np.ndarray]
     """The logits, float32 [n, classes], of float32 [n, size, size, 1], computed without Keras."""
     keras_name: str
+    mark: Callable[[Path], None]
+    """Has what was exported say who wrote it."""
+    owned: Owned | None = None
     packages: tuple[str, ...] = ()
     """What it takes beyond TensorFlow."""
 
@@ -47,9 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Exports a trained model: float32 [n, size, size, 1], ink 1 on 0, to logits [n, characters]; "
         f"{CLASSES} of the run names the characters.",
     )
-    parser.add_argument("--model", type=Path, required=True, metavar="RUN", help="the folder of a training run")
+    parser.add_argument("--model", type=local_path, required=True, metavar="RUN", help="the folder of a training run")
     parser.add_argument("--format", choices=FORMATS, required=True)
-    parser.add_argument("--output", type=Path, metavar="PATH", help="default: in RUN, named by the format")
+    parser.add_argument("--output", type=local_path, metavar="PATH", help="default: in RUN, named by the format")
     parser.add_argument(
         "--tolerance",
         type=float,
@@ -60,10 +67,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def body() -> int:
         flags = parser.parse_args(argv)
-        output = flags.output or flags.model / FORMATS[flags.format].name
-        difference = export(flags.model, flags.format, output, tolerance=flags.tolerance)
+        path = flags.output or flags.model / FORMATS[flags.format].name
+        difference = export(flags.model, flags.format, path, tolerance=flags.tolerance)
         print(
-            f"{output}: {_size_bytes(output):,} bytes; logits differ from the Keras model's by {difference:.2g} at "
+            f"{path}: {_size_bytes(path):,} bytes; logits differ from the Keras model's by {difference:.2g} at "
             f"most, over {_CHECKED_IMAGES} images; characters in {flags.model / CLASSES}"
         )
         trust = read_calibration(flags.model)
@@ -74,20 +81,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         return 0
 
-    return run_command("model.export", body)
+    return run_command(COMMAND, body)
 
 
-def export(model_folder: Path, format_name: str, output: Path, *, tolerance: float = DEFAULT_TOLERANCE) -> float:
-    """Writes `output` and returns the largest difference of a logit. Raises UserError; nothing is left then.
+def export(model_folder: Path, format_name: str, path: Path, *, tolerance: float = DEFAULT_TOLERANCE) -> float:
+    """Writes `path` and returns the largest difference of a logit. Raises UserError; nothing is left then.
 
-    A file appears under its name only once it has been checked.
+    A file appears under its name only once it has been checked; only an earlier export makes room for it.
     """
     form = FORMATS[format_name]
-    if output.suffix != form.suffix:
-        raise UserError(f"--output {output}: expected a name that ends in {form.suffix or 'no suffix'}; change it")
+    if path.suffix != form.suffix:
+        raise UserError(f"--output {path}: expected a name that ends in {form.suffix or 'no suffix'}; change it")
     check_packages(format_name)
-    if output.is_dir() != (format_name == "saved_model") and output.exists():
-        raise UserError(f"{output}: something else stands there; remove it, or name another --output")
+    check_output(path, COMMAND, form.owned)
     run = read_run(model_folder)
     setup_tensorflow()
     import tensorflow as tf
@@ -97,18 +103,17 @@ def export(model_folder: Path, format_name: str, output: Path, *, tolerance: flo
     model = load_model(run)
     images = check_images(run.image_size)
     expected = np.asarray(model(images, training=False))
-    with explained(f"write {output}"), replaced(output) as temporary:
+    with explained(f"write {path}"), output(path, COMMAND, form.owned) as temporary:
         signature = [tf.TensorSpec([None, run.image_size, run.image_size, 1], tf.float32, name="image")]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # tf2onnx's own, about NumPy 2
             model.export(temporary, format=form.keras_name, verbose=False, input_signature=signature)
-        if format_name == "onnx":
-            _name_onnx(temporary)
+        form.mark(temporary)
         found = form.run(temporary, images)
         difference = float(np.max(np.abs(found - expected)))
         if not difference <= tolerance:
             raise UserError(
-                f"{output}: a logit differs from the Keras model's by {difference:.2g}, expected {tolerance:.2g} at "
+                f"{path}: a logit differs from the Keras model's by {difference:.2g}, expected {tolerance:.2g} at "
                 "most; nothing was written; allow more with --tolerance if that is good enough"
             )
     return difference
@@ -136,10 +141,50 @@ def check_images(size: int) -> np.ndarray:
     return images[..., None].astype(np.float32) / 255.0
 
 
-def _name_onnx(path: Path) -> None:
-    """tf2onnx names what it doesn't know: the batch "unk__68", the result "Identity:0"."""
+def mark_saved_model(path: Path) -> None:
+    lines = [f"{_sha256(file)}  {name}\n" for name, file in _entries(path).items() if file.is_file()]
+    (path / SUMS).parent.mkdir(exist_ok=True)
+    (path / SUMS).write_text("".join(lines), "utf-8")
+
+
+def owned_saved_model(path: Path) -> Sequence[Path] | None:
+    """The files of a folder that holds what an earlier export wrote, or nothing; None with anything else in it."""
+    if not any(path.iterdir()):
+        return []
+    lines = (path / SUMS).read_text("utf-8").splitlines()
+    digests = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
+    entries = _entries(path)
+    files = {name: entry for name, entry in entries.items() if name not in _SAVED_MODEL_FOLDERS}
+    if files.keys() != digests.keys() | {SUMS} or any(entry.is_symlink() for entry in entries.values()):
+        return None
+    if not all(file.is_file() for file in files.values()):
+        return None
+    if any(_sha256(files[name]) != digest for name, digest in digests.items()):
+        return None
+    return list(files.values())
+
+
+def _entries(folder: Path) -> dict[str, Path]:
+    """Everything below it, by its name from there."""
+    return {entry.relative_to(folder).as_posix(): entry for entry in sorted(folder.rglob("*"))}
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def mark_litert(path: Path) -> None:
+    """At the file's end, where TensorFlow Lite's own tools put what goes with a model."""
+    with path.open("ab") as file:
+        file.write(f"\n{mark_of(COMMAND)}\n".encode())
+
+
+def mark_onnx(path: Path) -> None:
+    """And better names: tf2onnx calls the batch "unk__68", the result "Identity:0"."""
     onnx = importlib.import_module("onnx")
     proto = onnx.load(path)
+    proto.producer_name = mark_of(COMMAND)
     result = proto.graph.output[0]
     for node in proto.graph.node:
         for index, name in enumerate(node.output):
@@ -177,9 +222,9 @@ def run_litert(path: Path, images: np.ndarray) -> np.ndarray:
 
 
 FORMATS = {
-    "saved_model": Format("saved_model", "", run_saved_model, "tf_saved_model"),
-    "onnx": Format("model.onnx", ".onnx", run_onnx, "onnx", packages=("onnx", "tf2onnx", "onnxruntime")),
-    "litert": Format("model.tflite", ".tflite", run_litert, "litert"),
+    "saved_model": Format("saved_model", "", run_saved_model, "tf_saved_model", mark_saved_model, owned_saved_model),
+    "onnx": Format("model.onnx", ".onnx", run_onnx, "onnx", mark_onnx, packages=("onnx", "tf2onnx", "onnxruntime")),
+    "litert": Format("model.tflite", ".tflite", run_litert, "litert", mark_litert),
 }
 
 

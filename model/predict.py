@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,16 +11,19 @@ import cv2
 import numpy as np
 
 from model.answers import metrics
+from model.answers.picture import read_file
 from model.answers.reading import Character, Reading, load_run, prepared
 from model.network.devices import setup_tensorflow
+from pipeline.source import kinds
 from pipeline.source.gnt import HEADER_BYTES, SOUND, walk
 from schemas.classes import character_of
-from schemas.command import EXIT_USER_ERROR, Parser, at_least, run_command
-from schemas.errors import UserError, explained
-from schemas.machine import replaced
+from schemas.command import EXIT_USER_ERROR, Parser, at_least, local_path, path_or_url, prints_its_product, run_command
+from schemas.errors import UserError, explained, printable
+from schemas.machine import check_output, marked_png, output
 from schemas.manifest import REJECT_REASONS
 
 COMMAND = "model.predict"
+_SEEN_NAME = re.compile(r"\d{4,}\.png")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,17 +31,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(
         COMMAND, "Reads pictures of one handwritten character each (photo, scan or drawing), or .gnt files."
     )
-    parser.add_argument("--model", type=Path, required=True, metavar="RUN", help="the folder of a training run")
-    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="PNG, JPEG and others, or .gnt")
+    parser.add_argument("--model", type=local_path, required=True, metavar="RUN", help="the folder of a training run")
+    parser.add_argument("images", type=path_or_url, nargs="+", metavar="IMAGE", help="PNG, JPEG and others, or .gnt")
     parser.add_argument(
         "--threshold",
         type=float,
         metavar="P",
-        help="'not recognised' below this probability (default: the run's, which keeps 98 %% of right answers)",
+        help="'not recognised' below this probability (default: the run's, meant to keep 98 %% of right answers)",
     )
     parser.add_argument("--top", type=int, default=metrics.TOP, metavar="N", help="answers to print (default: 5)")
     parser.add_argument("--records", type=int, metavar="N", help="the first N records of a .gnt (default: all)")
-    parser.add_argument("--save_seen", type=Path, metavar="DIR", help="save what the model is shown, as PNG files")
+    parser.add_argument(
+        "--save_seen", type=local_path, metavar="DIR", help="save what the model is shown, as PNG files"
+    )
 
     def body() -> int:
         flags = parser.parse_args(argv)
@@ -46,6 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         at_least(1, "--top", flags.top)
         if flags.records is not None:
             at_least(1, "--records", flags.records)
+        if flags.save_seen is not None:
+            _check_seen(flags.save_seen)
+        prints_its_product()
         setup_tensorflow()
         recogniser = load_run(flags.model, flags.threshold)
         status = 0
@@ -56,27 +65,33 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(f"{COMMAND}: {reading}", file=sys.stderr, flush=True)
                 status = EXIT_USER_ERROR
                 continue
-            print(describe(reading), flush=True)
+            print(printable(describe(reading)), flush=True)
             if flags.save_seen is not None:
-                _save(reading, flags.save_seen, number)
+                _save(reading, flags.save_seen / f"{number:04d}.png")
         return status
 
-    return run_command("model.predict", body)
+    return run_command(COMMAND, body)
 
 
-def characters_in(path: Path, records: int | None = None) -> Iterator[Character | UserError]:
+def characters_in(name: str, records: int | None = None) -> Iterator[Character | UserError]:
     """The picture in a file, or the first `records` of a .gnt; in place of what can't be read, why."""
+    path = Path(name)
+    if "://" in name and not path.exists():
+        yield UserError(f"{name}: expected a file on this machine, found a URL; download it, and name what you saved")
+        return
     if path.suffix.lower() != ".gnt":
         yield prepared(path)
         return
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        yield UserError(f"{path}: can't be read: {error.strerror or error}; check the name")
+        data = read_file(path, "the .gnt files")
+    except UserError as error:
+        yield error
         return
     walked = walk(data)
-    if not len(walked):
-        yield UserError(f"{path}: expected GNT records, found an empty file; download it again")
+    kind = kinds.of_bytes(data[: kinds.HEAD_BYTES])
+    if SOUND not in walked.fault and kind is not None and kind is not kinds.GNT:
+        yield UserError(f"{path}: expected GNT records, found {kind.what}; {kind.advice}")
+        return
     for index in range(len(walked) if records is None else min(records, len(walked))):
         offset, fault = int(walked.offset[index]), walked.fault[index]
         if fault != SOUND:
@@ -96,10 +111,19 @@ def describe(reading: Reading) -> str:
     return f"{reading.name}: {answers}"
 
 
-def _save(reading: Reading, folder: Path, number: int) -> None:
-    path = folder / f"{number:04d}.png"
-    with explained(f"write {path}"), replaced(path) as temporary:
-        temporary.write_bytes(cv2.imencode(".png", reading.image)[1].tobytes())
+def _check_seen(folder: Path) -> None:
+    """Raises UserError where pictures of somebody else have the names that --save_seen gives."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--save_seen {folder}: expected a folder, found a file; choose another name")
+    for path in sorted(folder.glob("*.png")):
+        if _SEEN_NAME.fullmatch(path.name):
+            check_output(path, COMMAND)
+
+
+def _save(reading: Reading, path: Path) -> None:
+    png = marked_png(cv2.imencode(".png", reading.image)[1].tobytes(), COMMAND)
+    with explained(f"write {path}"), output(path, COMMAND) as temporary:
+        temporary.write_bytes(png)
 
 
 if __name__ == "__main__":

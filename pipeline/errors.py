@@ -18,6 +18,12 @@ class EngineError(UserError):
         super().__init__(message + RESUMES)
 
 
+class StartError(UserError):
+    """A run that could not begin, and won't for the same command."""
+
+    exit_status = 1
+
+
 def user_error_in(text: str) -> str | None:
     """The message of the UserError a runner wrapped in its own exception, or None.
 

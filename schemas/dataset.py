@@ -9,12 +9,13 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from schemas.errors import UserError
-from schemas.example import FORMAT_VERSION
+from schemas.example import FORMAT_VERSION, IMAGE_ENCODINGS
+from schemas.parsing import count_of, parsed, shown
 
 CARD = "dataset.json"
 CLASSES = "classes.txt"
@@ -24,6 +25,8 @@ TFDS_LABELS = "label.labels.txt"
 SIDE_FILES = (CLASSES, TFDS_LABELS, TFDS_INFO, TFDS_FEATURES)
 LOCK = "_lock.json"
 """Held by a conversion at work in the folder."""
+UNFINISHED = "_unfinished.json"
+"""Vouches for what an unfinished conversion has written there."""
 MANIFEST_FOLDER = "manifest"
 STAGING_FOLDER = "_staging"
 
@@ -40,19 +43,11 @@ class DamagedCard(DatasetError):
     """A card that isn't what was written."""
 
 
-_NUMBERS = r"-\d{5}-of-\d{5}"
-_OWN_NAME = re.compile(
-    rf"({'|'.join(SPLITS)}){_NUMBERS}\.tfrecord|{MANIFEST_FOLDER}/({'|'.join(SPLITS)}){_NUMBERS}\.parquet"
-)
+_NUMBERED = re.compile(r"(?:.*/)?(\w+)-([0-9]{5})-of-([0-9]{5})\.\w+")
 
 
 def shard_name(split: str, index: int, count: int) -> str:
     return f"{split}-{index:05d}-of-{count:05d}.tfrecord"
-
-
-def is_own_name(path: str) -> bool:
-    """Whether a path relative to a data set's folder is one that a conversion writes."""
-    return path == CARD or path in SIDE_FILES or bool(_OWN_NAME.fullmatch(path))
 
 
 def index_name(shard: str) -> str:
@@ -62,6 +57,20 @@ def index_name(shard: str) -> str:
 
 def manifest_part_name(split: str, index: int, count: int) -> str:
     return f"{MANIFEST_FOLDER}/{split}-{index:05d}-of-{count:05d}.parquet"
+
+
+def place_of(path: str) -> tuple[str, int, int] | None:
+    """(split, index, count) of a shard or manifest part by its path relative to a data set's folder; None of others."""
+    numbered = _NUMBERED.fullmatch(path)
+    if numbered is None:
+        return None
+    of = numbered[1], int(numbered[2]), int(numbered[3])
+    return of if path in (shard_name(*of), manifest_part_name(*of)) else None
+
+
+def is_own_name(path: str) -> bool:
+    """Whether a path relative to a data set's folder is one that a conversion writes."""
+    return path == CARD or path in SIDE_FILES or place_of(path) is not None
 
 
 @dataclass(frozen=True)
@@ -116,6 +125,37 @@ class MemberInput:
     writer: str
     bytes: int
     counts: Counts
+    lost_bytes: int | None = None
+    """Of `bytes`, those of records whose header is broken or that end early; None before format 1.1.1."""
+    what: str | None = None
+    """What a member without one sound record is instead, told from its first bytes; None where nothing tells."""
+
+
+@dataclass(frozen=True)
+class PassedFile:
+    """A file, or an entry of a zip, that is neither a .gnt nor a zip of them."""
+
+    location: str
+    """Where it lay, or where the zip lay that holds it."""
+    name: str
+    """Base name; in a zip with its folders."""
+    what: str
+    """As pipeline/source/kinds.py calls it."""
+
+
+@dataclass(frozen=True)
+class PassedOver:
+    """What lay in the inputs and was not read."""
+
+    count: int = 0
+    kinds: Mapping[str, int] = field(default_factory=dict)
+    """By what it is."""
+    files: Sequence[PassedFile] = ()
+    """The first ones, at most MOST_PASSED: those that may hold handwriting before the others."""
+
+
+MOST_PASSED = 100
+"""Names of passed over files on a card."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +168,8 @@ class Card:
     libraries: Mapping[str, str]
     splits: Mapping[str, Split]
     inputs: Sequence[MemberInput]
+    passed_over: PassedOver | None = None
+    """None before format 1.1.1."""
 
     @property
     def image_size(self) -> int:
@@ -145,7 +187,7 @@ class Card:
 
     def to_json(self) -> str:
         """The text of dataset.json: its last field is the SHA-256 of the others, so that no change goes unnoticed."""
-        fields = asdict(self)
+        fields = asdict(self, dict_factory=_without_none)
         return _dumps({**fields, "digest": _digest(fields)}) + "\n"
 
 
@@ -156,12 +198,12 @@ def parse_card(text: str | bytes, where: str) -> Card:
     Raises DamagedCard for one that isn't what was written, DatasetError for a foreign version.
     """
     try:
-        fields = json.loads(text)
-        version = str(fields["format_version"])
+        found = json.loads(text)
+        version = str(found["format_version"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedCard(f"{where}: expected the card of a data set, found something else; convert again") from error
-    digest = fields.pop("digest", None)
-    if digest is not None and digest != _digest(fields):
+    digest = found.pop("digest", None)
+    if digest != _digest(found):
         raise DamagedCard(
             f"{where}: expected the card as it was written, found it changed; restore it from a copy, or convert again"
         )
@@ -171,17 +213,10 @@ def parse_card(text: str | bytes, where: str) -> Card:
             "read it with the release that wrote it, or convert again"
         )
     try:
-        card = Card(
-            format_version=version,
-            config=fields["config"],
-            class_count=int(fields["class_count"]),
-            class_digest=fields["class_digest"],
-            libraries=fields["libraries"],
-            splits={name: _split(split) for name, split in fields["splits"].items()},
-            inputs=[MemberInput(**{**member, "counts": Counts(**member["counts"])}) for member in fields["inputs"]],
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DamagedCard(f"{where}: the card is damaged ({error!r}); convert again") from error
+        card: Card = parsed(Card, found, "the card", _PARTS)
+        _check_counts(card)
+    except ValueError as error:
+        raise DamagedCard(f"{where}: {error}; convert again") from error
     for name, split in card.splits.items():
         if name not in SPLITS:
             raise DamagedCard(f"{where}: expected the splits {', '.join(SPLITS)}, found {name!r}; convert again")
@@ -207,6 +242,11 @@ def read_card(folder: str | Path) -> Card:
     return parse_card(path.read_bytes(), str(path))
 
 
+def _without_none(fields: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """What isn't known isn't written: so a card of an earlier format comes out as it went in."""
+    return {name: value for name, value in fields if value is not None}
+
+
 def _dumps(fields: Mapping[str, Any]) -> str:
     return json.dumps(fields, ensure_ascii=False, indent=1)
 
@@ -215,10 +255,33 @@ def _digest(fields: Mapping[str, Any]) -> str:
     return hashlib.sha256(_dumps(fields).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _split(fields: Mapping[str, Any]) -> Split:
-    return Split(
-        counts=Counts(**fields["counts"]),
-        characters=int(fields["characters"]),
-        writers=int(fields["writers"]),
-        shards=[ShardFile(**shard) for shard in fields["shards"]],
-    )
+_PARTS = (ShardFile, Counts, Split, MemberInput, PassedFile, PassedOver)
+
+
+def _check_counts(card: Card) -> None:
+    """Raises ValueError where the counts can't be: they are what a reader makes room by."""
+    steps, encoding = card.config.get("preprocess"), card.config.get("image_encoding")
+    if not isinstance(steps, dict) or encoding not in IMAGE_ENCODINGS:
+        raise ValueError(f"expected preprocess and image_encoding in its config, found {shown(card.config)}")
+    if count_of(steps.get("image_size"), "image_size") == 0:
+        raise ValueError("expected an image_size of 1 or more, found 0")
+    for name, split in card.splits.items():
+        if split.characters > min(card.class_count, split.counts.kept) or split.writers > split.counts.read:
+            raise ValueError(
+                f"expected at most {card.class_count:,} characters of {name} and no more than records, nor more "
+                f"writers, found {split.characters:,} and {split.writers:,}"
+            )
+        found = (sum(shard.records for shard in split.shards), sum(shard.manifest_rows for shard in split.shards))
+        if found != (split.counts.kept, split.counts.read):
+            raise ValueError(
+                f"expected {split.counts.kept:,} records and {split.counts.read:,} rows in the shards of {name}, found "
+                f"{found[0]:,} and {found[1]:,}"
+            )
+    named: list[tuple[str, Split | MemberInput]] = list(card.splits.items())
+    named += [(f"{member.member} of {member.archive}", member) for member in card.inputs]
+    for what, part in named:
+        accounted = sum(part.counts.by_status.values())
+        if part.counts.read != accounted:
+            raise ValueError(
+                f"expected read = kept + dropped + rejected for {what}, found {part.counts.read:,} and {accounted:,}"
+            )

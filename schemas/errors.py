@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from collections.abc import Iterator
 
 
@@ -29,12 +30,19 @@ def explained(doing: str) -> Iterator[None]:
     except OSError as error:
         if error.errno is None and not error.args:
             raise
-        reason = error.strerror or str(error)
-        advice = _ADVICE.get(error.errno or 0, "mend that and run the same command again")
-        raise UserError(f"can't {doing}: {reason}; {advice}") from error
+        raise UserError(in_words(error, doing)) from error
 
 
-_ADVICE = {
+def in_words(error: OSError, doing: str = "") -> str:
+    """What an operating system says, and what to do about it."""
+    if not doing:
+        named = isinstance(error.filename, str | bytes | os.PathLike)
+        doing = f"use {printable(os.fsdecode(error.filename))}" if named else "go on"
+    reason = error.strerror or str(error)
+    return f"can't {doing}: {reason}; {ADVICE.get(error.errno or 0, 'mend that and run the same command again')}"
+
+
+ADVICE = {
     errno.ENOSPC: "free some space and run the same command again, it goes on from where it stopped",
     errno.EDQUOT: "free some of your quota and run the same command again, it goes on from where it stopped",
     errno.EACCES: "check the permissions, or name another folder",
@@ -43,4 +51,7 @@ _ADVICE = {
     errno.ENOENT: "check the name",
     errno.ENOTDIR: "a file stands where a folder is needed; name another folder",
     errno.EISDIR: "a folder stands where a file is needed; name another path",
+    errno.ENAMETOOLONG: "name a shorter path",
+    errno.ELOOP: "links lead round in a circle there; name another path",
+    errno.EMFILE: "allow more open files with ulimit -n",
 }

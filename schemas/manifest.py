@@ -35,6 +35,9 @@ REJECT_REASONS = {
     LARGER_THAN_IMAGE: "with --resize=none its ink doesn't fit the image",
 }
 
+LOST_REASONS = (HEADER_MISMATCH, OVERSIZED, TRUNCATED)
+"""Why the bytes of a record, and of whatever lies behind its header, are lost: what the limit on lost bytes counts."""
+
 UNUSABLE_REASONS = (BLANK, LARGER_THAN_IMAGE)
 """Why a bitmap that can be read gives no sample."""
 

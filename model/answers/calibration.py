@@ -20,12 +20,15 @@ from schemas.machine import replace_text
 
 CALIBRATION = "calibration.json"
 KEPT_SHARE = 0.98
-"""The default threshold refuses at most one right answer in fifty."""
+"""The default threshold refuses at most one right answer in fifty, of other writers too."""
+CERTAINTY = 0.95
+_NORMAL_QUANTILE = 1.645  # of CERTAINTY
 BINS = 15
 FITTED_SAMPLES = 10_000
 """Enough for one number; the logits of a whole split might not fit in memory."""
 
 _LOWEST, _HIGHEST = 0.05, 20.0  # of a temperature
+_NEAR = 1.02  # times a bound
 _STEPS = 40  # of the golden section: 20 / 0.05 shrinks to a millionth
 
 
@@ -40,24 +43,47 @@ class Calibration:
     split: str
     samples: int
     """Of that split, it was fitted on."""
+    kept: float = 1.0
+    """The share of the right answers among these that the threshold lets through."""
+    doubts: str = ""
+    """Why the two are worth little, in words; empty where nothing speaks against them."""
 
     def __post_init__(self) -> None:
         if not _LOWEST / 2 < self.temperature < 2 * _HIGHEST:
             raise ValueError(f"temperature: expected {_LOWEST} to {_HIGHEST}, found {self.temperature}")
         if not 0 <= self.threshold <= 1:
             raise ValueError(f"threshold: expected 0 to 1, found {self.threshold}")
+        if not 0 <= self.kept <= 1 or not isinstance(self.doubts, str):
+            raise ValueError(f"kept and doubts: expected a share and a text, found {self.kept!r} and {self.doubts!r}")
+
+    @property
+    def summary(self) -> str:
+        """One line."""
+        return (
+            f"temperature {self.temperature:.3f}, threshold {self.threshold:.3f}, which keeps {self.kept:.2%} of the "
+            f"right answers of {self.split}" + (f"; {self.doubts}" if self.doubts else "")
+        )
 
 
 UNCALIBRATED = Calibration(temperature=1.0, threshold=0.0, split="", samples=0)
 
 
-def fit(logits: np.ndarray, labels: np.ndarray, split: str) -> Calibration:
-    """Temperature and threshold from float [n, classes] and int [n]."""
+def fit(logits: np.ndarray, labels: np.ndarray, writers: np.ndarray, split: str) -> Calibration:
+    """Temperature and threshold from float [n, classes], int [n] and str [n]."""
     temperature = fit_temperature(logits, labels)
     likely = softmax(logits / temperature)
-    right = likely.argmax(axis=1) == labels
-    threshold = threshold_keeping(KEPT_SHARE, likely.max(axis=1), right)
-    return Calibration(round(temperature, 4), threshold, split, len(labels))
+    probability, right = likely.max(axis=1), likely.argmax(axis=1) == labels
+    threshold = threshold_keeping(KEPT_SHARE, probability, right, writers)
+    kept, _, _ = refusals(threshold, probability, right)
+    doubts = []
+    if not _LOWEST * _NEAR < temperature < _HIGHEST / _NEAR:
+        doubts.append(f"the temperature ran into its bound of {_LOWEST if temperature < 1 else _HIGHEST:g}")
+    if not tolerable(rights := int(np.count_nonzero(right)), 1 - KEPT_SHARE):
+        least = next(n for n in range(1, 1_000) if tolerable(n, 1 - KEPT_SHARE))
+        doubts.append(
+            f"{rights:,} right answers among {len(labels):,} samples are too few for a threshold, which takes {least}"
+        )
+    return Calibration(round(temperature, 4), threshold, split, len(labels), round(kept, 4), "; ".join(doubts))
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -105,13 +131,35 @@ def expected_calibration_error(probability: np.ndarray, right: np.ndarray) -> fl
     return float(np.abs(gaps).sum() / len(probability))
 
 
-def threshold_keeping(share: float, probability: np.ndarray, right: np.ndarray) -> float:
-    """The highest threshold, in thousandths, at which `share` of the right answers are still given."""
-    if not right.any():
-        return 0.0
-    given = np.sort(probability[right])[::-1]
-    lowest = given[math.ceil(round(share * len(given), 6)) - 1]  # 0.9 × 10 is 9, whatever binary fractions make of it
-    return float(np.floor(float(lowest) * 1000) / 1000)
+def threshold_keeping(share: float, probability: np.ndarray, right: np.ndarray, writers: np.ndarray) -> float:
+    """The highest threshold, in thousandths, that keeps `share` of the right answers of other writers, too; or 0.
+
+    What keeps `share` of these keeps less of every second other set. So fewer are refused here: as few as leave 95 %
+    certainty of samples drawn by lot, and of writers drawn by lot, whose samples are alike.
+    """
+    order = np.argsort(probability[right], kind="stable")
+    _, writer = np.unique(writers[right], return_inverse=True)
+    of_writer = np.bincount(writer)
+    for count in range(tolerable(len(order), 1 - share), 0, -1):
+        refused = np.bincount(writer[order[:count]], minlength=len(of_writer))
+        rate = count / len(order)
+        # The standard error of a ratio of sums over the writers.
+        spread = float(np.sum((refused - rate * of_writer) ** 2)) * len(of_writer) / max(1, len(of_writer) - 1)
+        if rate + _NORMAL_QUANTILE * math.sqrt(spread) / len(order) <= 1 - share or len(of_writer) == 1:
+            return float(np.floor(float(probability[right][order[count - 1]]) * 1000) / 1000)
+    return 0.0
+
+
+def tolerable(samples: int, rate: float) -> int:
+    """The largest k of which `samples` drawn by lot are CERTAINTY sure that the k-th smallest is below their source's
+    quantile of `rate`: k or more of them are in that tail with this probability. 0 if they are too few.
+    """
+    k, chance, below = 0, (1 - rate) ** samples, (1 - rate) ** samples
+    while below <= 1 - CERTAINTY and k < samples:  # fewer than k + 1 in the tail
+        k += 1
+        chance *= (samples - k + 1) / k * rate / (1 - rate)
+        below += chance
+    return k
 
 
 def refusals(threshold: float, probability: np.ndarray, right: np.ndarray) -> tuple[float, float, float]:
@@ -130,7 +178,8 @@ def in_words(calibration: Calibration, probability: np.ndarray, raw_probability:
         return f"Expected calibration error {before:.2%}; the run isn't calibrated (model.evaluate --calibrate)"
     after = expected_calibration_error(probability, right)
     source = f"temperature {calibration.temperature:.3f}, from {calibration.samples:,} samples of {calibration.split}"
-    return f"Expected calibration error {before:.2%}, with the temperature {after:.2%}  ({source})"
+    doubts = f"; {calibration.doubts}" if calibration.doubts else ""
+    return f"Expected calibration error {before:.2%}, with the temperature {after:.2%}  ({source}{doubts})"
 
 
 def table_of(calibration: Calibration, probability: np.ndarray, right: np.ndarray) -> tuple[list[str], list[list[str]]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import stat
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,8 @@ PAPER = 255
 MAX_SIDE = 768  # pixels of the longer side; a character needs some 64 of them, and may be small in its picture
 MAX_PIXELS = 500_000_000  # above it a picture isn't opened: 1.5 GB as RGB
 FORMATS = "PNG, JPEG, WebP, BMP, GIF or TIFF"
+_PLUGINS = ("PNG", "JPEG", "WEBP", "AVIF", "JPEG2000", "BMP", "GIF", "TIFF", "PPM")
+"""Pillow's readers that are asked: others start programs, as for PostScript, or are for files that no camera makes."""
 
 _WORK_SIDE = 160  # pixels of the longer side of the picture in which light is told from dark
 _STROKE_SHARE = 4  # a stroke is taken to be narrower than a quarter of the picture's longer side
@@ -48,17 +51,16 @@ def read_picture(path: Path) -> np.ndarray:
 
 def decode(path: Path) -> np.ndarray:
     """The picture in a file as uint8 [h, w, 3] RGB or [h, w, 4] RGBA, upright, its longer side at most MAX_SIDE."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: can't be read: {error.strerror or error}; check the name") from error
+    content = read_file(path, "the pictures")
     return decode_bytes(content, str(path))
 
 
 def decode_bytes(content: bytes, name: str) -> np.ndarray:
     """As decode, of a file's content; `name` is named in errors."""
+    if not content:
+        raise UserError(f"{name}: expected a picture, found an empty file; copy or save it again")
     try:
-        with _bombs_allowed_up_to(MAX_PIXELS), Image.open(io.BytesIO(content)) as image:
+        with _bombs_allowed_up_to(MAX_PIXELS), Image.open(io.BytesIO(content), formats=_PLUGINS) as image:
             # A JPEG can be decoded at a half, a quarter or an eighth of its size; that is most of a photo's cost.
             image.draft("RGB", (2 * MAX_SIDE, 2 * MAX_SIDE))
             upright = ImageOps.exif_transpose(image)
@@ -66,9 +68,26 @@ def decode_bytes(content: bytes, name: str) -> np.ndarray:
     except Image.DecompressionBombError as error:
         raise UserError(f"{name}: more than {MAX_PIXELS:,} pixels; shrink or cut the picture") from error
     except UnidentifiedImageError as error:
-        raise UserError(f"{name}: expected a picture ({FORMATS}), found something else; save it as PNG") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # Pillow's for damaged files, by format
-        raise UserError(f"{name}: the picture is damaged ({error}); save it again") from error
+        raise UserError(
+            f"{name}: expected a picture ({FORMATS}), found something else; save a picture as PNG, "
+            "give GNT records a name that ends in .gnt"
+        ) from error
+    except Exception as error:  # each of Pillow's decoders has its own for damaged files
+        raise UserError(f"{name}: the picture is damaged ({error or type(error).__name__}); save it again") from error
+
+
+def read_file(path: Path, kind: str) -> bytes:
+    """The bytes of a regular file; `kind` says in an error what to name in place of a folder. Raises UserError."""
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise UserError(f"{path}: expected a file, found a folder; name {kind} in it, for instance {path}/*")
+        if not stat.S_ISREG(mode):
+            raise UserError(f"{path}: expected a file, found a pipe or a device; save what it gives to a file")
+        return path.read_bytes()
+    except OSError as error:
+        advice = "check its permissions" if isinstance(error, PermissionError) else "check the name"
+        raise UserError(f"{path}: can't be read: {error.strerror or error}; {advice}") from error
 
 
 def to_bitmap(picture: np.ndarray, name: str) -> np.ndarray:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +55,8 @@ def read_config(path: Path, advice: str) -> dict[str, Any]:
 def read_run(folder: Path) -> Run:
     """The run in `folder`. Raises UserError where there is none, or another release's."""
     path = folder / CONFIG
+    if folder.is_file():
+        raise UserError(f"{folder}: expected the folder of a training run, found a file; name the folder it lies in")
     if not folder.is_dir():
         raise UserError(f"{folder}: expected the folder of a training run, found none; name one, or train first")
     if not path.is_file():
@@ -87,12 +88,12 @@ def load_model(run: Run) -> Any:
         raise UserError(
             f"{run.folder}: expected {MODEL}, found none; the training isn't finished, run its command again to go on"
         )
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    import keras
+    from model.network.devices import import_keras
 
+    keras = import_keras()
     try:
         loaded = keras.models.load_model(path, compile=False)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except Exception as error:  # a damaged file: zip's, JSON's, HDF5's and Keras's own
         reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
         raise UserError(f"{path}: can't be read ({reason[0][:200]}); run the training command again") from error
     expected = ((None, run.image_size, run.image_size, 1), (None, len(run.classes)))
@@ -136,6 +137,17 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
             continue
         lines[key] = line
     return sorted(lines.values(), key=lambda line: int(line["step"]))
+
+
+def kept_model(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Of which step the run's model is, in words, from the lines of metrics.jsonl; empty where they don't say."""
+    evaluations = [line for line in lines if line["kind"] == "eval" and "kept" in line]
+    kept = [line for line in evaluations if line["kept"] is True]
+    if not kept:
+        return ""
+    last = kept[-1]
+    where = f"epoch {last.get('epoch', '?')}, step {int(last['step']):,}"
+    return f"model of {where}, the best of {len(evaluations):,} evaluated on {last.get('split', '?')}"
 
 
 def _read_classes(path: Path) -> ClassList:

@@ -17,12 +17,14 @@ from model.answers.calibration import CALIBRATION, FITTED_SAMPLES, Calibration, 
 from model.answers.run import Run
 from model.data.batches import Share, evaluation_batches
 from model.data.examples import damaged
-from model.network.devices import own_part, place_of
+from model.data.samples import writers_of
+from model.network.devices import has_gpu, own_part, place_of
 from model.network.vgg import normalize
 from schemas.errors import UserError, explained
 from schemas.reader import Dataset
 
-DEFAULT_REPLICA_BATCH = 256
+DEFAULT_REPLICA_BATCH, CPU_BATCH = 256, 64
+"""Samples at once on a GPU, and on processors: a batch on processors is seconds, between which a signal is heard."""
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,11 @@ class Evaluation:
     """
 
     def __init__(
-        self, forward: Callable[[Any], Any], strategy: Any = None, batch: int | None = None, *, flag: str = "--batch"
+        self, forward: Callable[[Any], Any], strategy: Any = None, batch: int | None = None, *, flag: str = ""
     ) -> None:
         self._strategy = strategy = strategy or tf.distribute.get_strategy()
         self._share = share = share_of(strategy)
-        self._batch = DEFAULT_REPLICA_BATCH * share.replicas if batch is None else batch
+        self._batch = (DEFAULT_REPLICA_BATCH if has_gpu() else CPU_BATCH) * share.replicas if batch is None else batch
         self._flag = flag
         if self._batch < 1 or self._batch % share.replicas:
             raise UserError(f"{flag} {batch}: expected a multiple of the {share.replicas} replicas, 1 or more")
@@ -127,13 +129,13 @@ class Evaluation:
             raise UserError("the model's answers aren't finite numbers; its training has diverged, train again")
         return scores
 
-    def logits(self, data: Dataset, split: str, most: int) -> tuple[np.ndarray, np.ndarray]:
-        """float32 [n, classes] and int32 [n] of a split's first samples, about `most` of them. Raises UserError.
+    def logits(self, data: Dataset, split: str, most: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
+        """float32 [n, classes], int32 [n] and sample_ids of a split's first samples, `most` of them. Raises UserError.
 
         A split's order is that of a hash, so its first samples are a fair choice.
         """
-        _, labels, logits = self._columns(self._logits, data, split, most=most)
-        return logits[:most], labels[:most]
+        names, labels, logits = self._columns(self._logits, data, split, most=most)
+        return logits[:most], labels[:most], [name.decode() for name in names[:most]]
 
     def _columns(
         self,
@@ -146,9 +148,10 @@ class Evaluation:
     ) -> list[np.ndarray]:
         """[n, …] each: sample_id (bytes), label, and what `function` says of the parts of a step, without padding."""
         found: list[list[np.ndarray]] = []
-        done = 0
+        done, samples, replicas = 0, data.card.split(split).counts.kept, self._share.replicas
+        batch = min(self._batch, -(-samples // replicas) * replicas)  # the rest would be padding
         try:
-            for parts in evaluation_batches(data, split, self._batch // self._share.replicas, self._share):
+            for parts in evaluation_batches(data, split, batch // replicas, self._share):
                 local = [self._strategy.experimental_local_results(column) for column in function(parts)]
                 for (_, labels, mask, sample_ids), *own in zip(parts, *local, strict=True):
                     kept = mask.numpy()
@@ -157,21 +160,35 @@ class Evaluation:
                 progress(done)
                 if most is not None and done >= most:
                     break
-        except tf.errors.ResourceExhaustedError as error:
-            raise UserError(
-                f"{self._flag} {self._batch:,}: the device's memory doesn't hold it; choose a smaller one"
-            ) from error
         except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
             raise damaged(data, split, done) from error
-        whole = most is None and len(self._share.local) == self._share.replicas
+        except (tf.errors.OpError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            what = f"{self._flag} {batch:,}" if self._flag else f"{batch:,} samples at once"
+            advice = f"choose a smaller {self._flag}, or" if self._flag else ""
+            raise UserError(f"{what}: more than the device's memory holds; {advice} end what else uses it") from error
+        whole = most is None and len(self._share.local) == replicas
         if whole and done != sum(shard.records for shard in data.card.split(split).shards):
             raise damaged(data, split, done)
         return [np.concatenate(column) for column in zip(*found, strict=True)]
 
 
+_OUT_OF_MEMORY = ("out of memory", "Dst tensor is not initialized", "failed to allocate")
+"""What TensorFlow says where it doesn't say RESOURCE_EXHAUSTED, the second when a GPU has no room for a tensor."""
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    text = str(error).lower()
+    return isinstance(error, tf.errors.ResourceExhaustedError | MemoryError) or any(
+        words.lower() in text for words in _OUT_OF_MEMORY
+    )
+
+
 def calibrate_run(run: Run, evaluation: Evaluation, data: Dataset, split: str) -> Calibration:
     """Fits temperature and threshold to a split; writes them to the run's folder. Raises UserError, DatasetError."""
-    found = fit(*evaluation.logits(data, split, FITTED_SAMPLES), split)
+    logits, labels, sample_ids = evaluation.logits(data, split, FITTED_SAMPLES)
+    found = fit(logits, labels, writers_of(data, split, sample_ids), split)
     with explained(f"write {run.folder / CALIBRATION}"):
         write_calibration(run.folder, found)
     return found

@@ -9,7 +9,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -43,16 +43,14 @@ _ROUNDS = 5
 _MANY_STEPS = 1 << 40
 
 
-def time_input(config: TrainConfig, seconds: float) -> list[dict[str, Any]]:
+def time_input(config: TrainConfig, seconds: float) -> Iterator[dict[str, Any]]:
     """Batches from the data set and nothing else: from memory, and streamed. A row each."""
     data = open_dataset(config.data)
-    rows = []
     for mode in ("memory", "stream"):
         source = training_source(data, config.split, mode=mode, global_batch=config.global_batch, seed=config.seed)
         batches = iter(source.batches(0, _MANY_STEPS))
         per_step = median_seconds(partial(next, batches), lambda parts: parts[0][1].numpy(), seconds)
-        rows.append(_row(f"input, {mode}", per_step, config.global_batch, "uint8", None))
-    return rows
+        yield _row(f"input, {mode}", per_step, config.global_batch, "uint8", None)
 
 
 class Trainer:
@@ -71,20 +69,18 @@ class Trainer:
         self.parts = next(iter(self.source.batches(0, 1, share_of(strategy))))
         self._last_seconds = 1.0  # a step, of the stage timed last
 
-    def time(self, stages: list[str], seconds: float) -> list[dict[str, Any]]:
+    def time(self, stages: list[str], seconds: float) -> Iterator[dict[str, Any]]:
         """A row for each stage."""
         replicas = self.strategy.num_replicas_in_sync
         peak = _peak_of_devices(self.precision, replicas)
         timed = {"forward": self._forward, "forward_backward": self._backward, "step": self._step, "loop": self._loop}
-        rows: list[dict[str, Any]] = []
         for stage in stages:
             self._last_seconds = per_step = timed[stage](seconds)
             row = _row(stage, per_step, self.config.global_batch, self.precision, self.config.xla, replicas)
             if peak is not None:
                 flops = forward_flops(self.model) if stage == "forward" else training_flops(self.model)
                 row["share_of_peak"] = row["images_per_second"] * flops / (peak * 1e12)
-            rows.append(row)
-        return rows
+            yield row
 
     def _forward(self, seconds: float) -> float:
         forward = make_forward(self.model, self.state, self.config)
@@ -180,7 +176,7 @@ def machine() -> dict[str, Any]:
 def median_seconds(call: Callable[[], Any], wait: Callable[[Any], Any], seconds: float, steps: int = 1) -> float:
     """Seconds a step of `call`, which makes `steps` of them; a device may run behind, `wait` catches up with it.
 
-    The first calls, which compile, aren't counted.
+    The first calls, which compile, aren't counted. Where a call takes long, fewer than _ROUNDS have to do.
     """
     for _ in range(2):
         wait(call())
@@ -188,8 +184,9 @@ def median_seconds(call: Callable[[], Any], wait: Callable[[Any], Any], seconds:
     wait(call())
     once = max(time.perf_counter() - began, 1e-6)
     calls = max(1, round(seconds / _ROUNDS / once))
-    rounds = []
-    for _ in range(_ROUNDS):
+    rounds: list[float] = []
+    enough = time.perf_counter() + 2 * seconds
+    while not rounds or (len(rounds) < _ROUNDS and time.perf_counter() < enough):
         began = time.perf_counter()
         for _ in range(calls):
             result = call()

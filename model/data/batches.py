@@ -56,12 +56,12 @@ class TrainingSource(ABC):
         """
 
 
-def training_source(data: Dataset, split: str, *, mode: str, global_batch: int, seed: int) -> TrainingSource:
-    """The samples of `split`, checked against the card; `mode` is memory, stream, or auto for what fits.
+def input_mode(data: Dataset, split: str, *, mode: str, global_batch: int) -> str:
+    """memory or stream: `mode`, or for auto what fits. Touches no device of TensorFlow's.
 
     Raises DatasetError for a data set that isn't whole, UserError where it doesn't fill one batch.
     """
-    paths = check_split(data, split)
+    check_split(data, split)
     records = sum(shard.records for shard in data.card.split(split).shards)
     if global_batch < 1 or records < global_batch:
         raise UserError(
@@ -70,10 +70,19 @@ def training_source(data: Dataset, split: str, *, mode: str, global_batch: int, 
         )
     if mode == "auto":
         fits = records * data.card.image_size**2 <= MEMORY_SHARE * free_memory_bytes()
-        mode = "memory" if fits else "stream"
-    if mode == "memory":
+        return "memory" if fits else "stream"
+    return mode
+
+
+def training_source(data: Dataset, split: str, *, mode: str, global_batch: int, seed: int) -> TrainingSource:
+    """The samples of `split`, checked against the card; `mode` is memory, stream, or auto for what fits.
+
+    Raises DatasetError for a data set that isn't whole, UserError where it doesn't fill one batch.
+    """
+    if input_mode(data, split, mode=mode, global_batch=global_batch) == "memory":
         return MemorySource(*load_split(data, split), global_batch, seed)
-    return StreamSource(data.card, paths, records, global_batch, seed)
+    records = sum(shard.records for shard in data.card.split(split).shards)
+    return StreamSource(data.card, check_split(data, split), records, global_batch, seed)
 
 
 class MemorySource(TrainingSource):

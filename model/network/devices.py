@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import faulthandler
 import os
 import subprocess
 import sys
@@ -11,21 +12,33 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from model.network.cluster import Cluster, Description, meet, parse_cluster
+from schemas.command import EXIT_RUN_LOST
 from schemas.errors import UserError
 
 _GPU_MEMORY_SHARE = 0.9  # of a GPU that is split, the rest is for CUDA itself
+_START_SECONDS = 120  # for TensorFlow to join workers that are all there
+_HEARTBEAT_SECONDS = 30  # after which a worker that is silent counts as lost; TensorFlow's own figure is minutes
+_NO_HOME = os.devnull  # a folder that Keras finds no settings in, and writes none to
 
 
 def setup_tensorflow() -> None:
-    """Log noise off, GPU memory on demand, host memory kept. To be called before TensorFlow is imported elsewhere."""
+    """Log noise off, GPU memory on demand, host memory kept, Keras as this project means it, whatever the user's is.
+
+    To be called before TensorFlow is imported elsewhere. Raises UserError where Keras has begun with another backend.
+    """
     keep_freed_memory()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    with _quiet_stderr():  # what TensorFlow says of the machine before its log level is heard
+    with _quiet_stderr(), _keras_environment():  # what TensorFlow says of the machine before its log level is heard
         import absl.logging
-        import keras  # noqa: F401
+        import keras
         import tensorflow as tf
 
+    import_keras()
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
+    keras.config.set_dtype_policy("float32")
     absl.logging.set_verbosity(absl.logging.ERROR)
     tf.get_logger().setLevel("ERROR")
     for gpu in tf.config.list_physical_devices("GPU"):
@@ -33,6 +46,39 @@ def setup_tensorflow() -> None:
             tf.config.experimental.set_memory_growth(gpu, True)
         except (RuntimeError, ValueError):  # the devices are in use already, or split: too late to choose
             return
+
+
+def import_keras() -> Any:
+    """Keras on TensorFlow. Raises UserError where this process has it on another backend already."""
+    if "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = "tensorflow"
+    import keras
+
+    if keras.config.backend() != "tensorflow":
+        raise UserError(
+            f"Keras runs on {keras.config.backend()} in this process, expected tensorflow; start a new one (in a "
+            "notebook restart its kernel) and load this first, or set KERAS_BACKEND=tensorflow"
+        )
+    return keras
+
+
+@contextlib.contextmanager
+def _keras_environment() -> Iterator[None]:
+    """Hides what the user's environment and keras.json would have Keras do, for as long as it is imported.
+
+    A keras.json with a value that Keras doesn't know ends its import with a traceback. Tried with Keras 3.15.
+    """
+    hidden = ("KERAS_HOME", "KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH")
+    kept = {name: os.environ.pop(name, None) for name in hidden}
+    os.environ |= {"KERAS_HOME": _NO_HOME, "KERAS_BACKEND": "tensorflow"}
+    os.environ.pop("TF_USE_LEGACY_KERAS", None)  # tf.keras would be a package that needn't be here
+    try:
+        yield
+    finally:
+        for name, value in kept.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def keep_freed_memory() -> None:
@@ -61,7 +107,7 @@ def _quiet_stderr() -> Iterator[None]:
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:
             held.seek(0)
             os.write(kept, held.read())
             raise
@@ -70,22 +116,47 @@ def _quiet_stderr() -> Iterator[None]:
             os.close(kept)
 
 
-def make_strategy(replicas: int | None) -> Any:
-    """A tf.distribute.Strategy of `replicas` replicas; None means one on every visible GPU, or one on the CPU.
+def cluster_of_environment() -> Cluster | None:
+    """The workers that TF_CONFIG names, None without it. Raises UserError for one that makes no sense."""
+    return parse_cluster(os.environ.get("TF_CONFIG"))
 
-    More replicas than GPUs split the GPUs; without a GPU they are logical CPU devices. TF_CONFIG makes it
-    multi-worker. Make one strategy of several replicas a process: a second one can fail.
-    """
+
+def replica_count(replicas: int | None) -> int:
+    """How many replicas make_strategy(replicas) will have, over all workers. Raises UserError."""
     import tensorflow as tf
 
     if replicas is not None and replicas < 1:
         raise UserError(f"--replicas {replicas}: expected 1 or more")
+    local = max(1, len(tf.config.list_physical_devices("GPU")))
+    cluster = cluster_of_environment()
+    if cluster is None:
+        return replicas or local
+    total = local * len(cluster.tasks)
+    if replicas not in (None, local, total):
+        raise UserError(
+            f"--replicas {replicas}: with TF_CONFIG every worker uses its {local} device(s); leave the flag out"
+        )
+    return total
+
+
+def make_strategy(replicas: int | None, description: Description | None = None) -> Any:
+    """A tf.distribute.Strategy of `replicas` replicas; None means one on every visible GPU, or one on the CPU.
+
+    More replicas than GPUs split the GPUs; without a GPU they are logical CPU devices. TF_CONFIG makes it
+    multi-worker: it waits for the others, ten minutes at most, who have to be about to do what `description` says.
+    Make one strategy of several replicas a process: a second one can fail.
+    """
+    import tensorflow as tf
+
+    count = replica_count(replicas)
     gpus = tf.config.list_physical_devices("GPU")
-    if os.environ.get("TF_CONFIG"):
-        return _multi_worker(replicas, len(gpus))
+    cluster = cluster_of_environment()
+    if cluster is not None:
+        meet(cluster, {"replicas": count, **(description or {})})
+        return _multi_worker(cluster)
     if not gpus:
-        return _on_cpu(replicas or 1)
-    return _on_gpus(replicas or len(gpus), gpus)
+        return _on_cpu(count)
+    return _on_gpus(count, gpus)
 
 
 class Place(NamedTuple):
@@ -126,14 +197,43 @@ def has_gpu() -> bool:
     return bool(tf.config.list_physical_devices("GPU"))
 
 
-def _multi_worker(replicas: int | None, gpus: int) -> Any:
+def _multi_worker(cluster: Cluster) -> Any:
+    """Joins workers that have met. TensorFlow is deaf to signals meanwhile, so that it has to end by itself."""
     import tensorflow as tf
 
-    if replicas is not None and replicas != max(1, gpus):
-        raise UserError(
-            f"--replicas {replicas}: with TF_CONFIG every worker uses its {max(1, gpus)} device(s); leave the flag out"
+    hosts = {cluster.place(number)[0] for number in range(len(cluster.tasks))}
+    # gRPC would ask a proxy for the other workers, even for those of this machine.
+    spared = sorted(hosts) + list(filter(None, [os.environ.get("no_proxy")]))
+    os.environ["no_grpc_proxy"] = ",".join(spared)  # noqa: SIM112
+    _notice_lost_workers(cluster)
+    print(
+        f"all {len(cluster.tasks)} workers are here; TensorFlow joins them, or this ends with status "
+        f"{EXIT_RUN_LOST} after {_START_SECONDS} seconds",
+        flush=True,
+    )
+    with open(os.devnull, "w") as nowhere:
+        faulthandler.dump_traceback_later(_START_SECONDS, exit=True, file=nowhere)
+        try:
+            return tf.distribute.MultiWorkerMirroredStrategy()
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+
+def _notice_lost_workers(cluster: Cluster) -> None:
+    """Shortens TensorFlow's patience with a silent worker. Tried with TensorFlow 2.21; elsewhere its own is as good."""
+    try:
+        from tensorflow.compiler.xla.tsl.protobuf.coordination_config_pb2 import CoordinatedJob
+        from tensorflow.python.eager import context
+
+        jobs = [job for job, _ in cluster.tasks]
+        context.context().configure_coordination_service(
+            "standalone",
+            f"/job:{jobs[0]}/replica:0/task:0",
+            heartbeat_timeout_in_ms=_HEARTBEAT_SECONDS * 1000,
+            coordinated_jobs=[CoordinatedJob(name=job, num_tasks=jobs.count(job)) for job in dict.fromkeys(jobs)],
         )
-    return tf.distribute.MultiWorkerMirroredStrategy()
+    except (ImportError, AttributeError, TypeError, ValueError):
+        return
 
 
 def _on_cpu(replicas: int) -> Any:

@@ -26,9 +26,10 @@ def outlier_count(share: float, batch: int) -> int:
 
 
 def outliers(images: Any, seed: Any) -> Any:
-    """As many outliers as images: in turn the tiles of an image in disorder, its quarters changed over, a scribble."""
+    """As many outliers as images, of a kind drawn for each: tiles in disorder, quarters changed over, a scribble."""
     count = images.shape[0]
-    kind = tf.range(count)[:, None, None, None] % 3
+    kind_seed = seed + tf.constant([0x3AD8025, 0])
+    kind = tf.random.stateless_uniform([count, 1, 1, 1], kind_seed, 0, 3, tf.int32, alg="philox")
     made = tf.where(kind == 0, jumble(images, 4, seed + tf.constant([0x5851F42, 0])), scribbles(images, seed))
     return tf.where(kind == 1, jumble(images, 2, seed + tf.constant([0x14057B7, 0])), made)
 

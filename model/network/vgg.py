@@ -46,9 +46,10 @@ def build_vgg(
 
     `width` scales the convolutions' filters. The "dense" head is Simonyan and Zisserman's, two layers of `dense_width`
     units; "pool" is the mean of each feature map in their place, normalised like the maps, with the same dropout.
-    `dtype` is a Keras policy, for instance "mixed_bfloat16". The training step takes `gradients="written"`: the same
-    function, with gradients that are deterministic under XLA and read less memory; "derived" keeps to standard layers,
-    for export. Weights fit both. An image that a pool would shrink to nothing isn't pooled again, so small sizes work.
+    `dtype` is a Keras policy, for instance "mixed_bfloat16", of all layers but the last. The training step takes
+    `gradients="written"`: the same function, with gradients that are deterministic under XLA and read less memory;
+    "derived" keeps to standard layers, for export. Weights fit both. An image that a pool would shrink to nothing isn't
+    pooled again, so small sizes work.
     """
     if arch not in BLOCKS:
         raise UserError(f"--arch {arch}: expected one of {', '.join(BLOCKS)}")
@@ -92,10 +93,10 @@ def build_vgg(
             )(x)
             x = _rectified(x, batch_norm, gradients, dtype, name)
             x = keras.layers.Dropout(dropout, seed=next(keras_seeds), dtype=dtype, name=f"dropout{number}")(x)
-    # The last layer starts small: the loss starts at ln(num_classes), not above it.
+    # The last layer starts small: the loss starts at ln(num_classes), not above it. It is computed in float32: of
+    # thousands of logits with 16 bits two are the highest now and then. It has a thousandth of the network's work.
     small = keras.initializers.RandomNormal(stddev=0.01, seed=next(keras_seeds))
-    x = keras.layers.Dense(num_classes, kernel_initializer=small, dtype=dtype, name="logits")(x)
-    logits = keras.layers.Activation("linear", dtype="float32", name="logits_float32")(x)
+    logits = keras.layers.Dense(num_classes, kernel_initializer=small, dtype="float32", name="logits")(x)
     return keras.Model(inputs, logits, name=arch)
 
 

@@ -12,17 +12,19 @@ import numpy as np
 
 from model.answers import calibration, metrics
 from model.answers.calibration import read_calibration
-from model.answers.run import check_data_set, load_model, read_metrics, read_run
+from model.answers.run import check_data_set, kept_model, load_model, read_metrics, read_run
 from model.network.devices import setup_tensorflow
 from model.report.charts import Series, legend, line_chart
 from model.report.page import document, figures, glyph, grid, pair_of_glyphs, section, table, worst_table
-from schemas.command import Parser, run_command
+from schemas.command import Parser, local_path, run_command
 from schemas.errors import explained
-from schemas.machine import replace_text
+from schemas.machine import check_output, mark_of, marked_by, output
 from schemas.reader import open_dataset
 
+COMMAND = "model.report"
 REPORT = "report.html"
 
+_OWNED = marked_by(COMMAND, older="<style>\n:root{color-scheme:light dark;--ground:#fff;--panel:#f5f5f3")
 _WORST = 20  # characters
 _WORST_WRITERS = 10
 _PAIRS = 12
@@ -33,9 +35,9 @@ _DRAWN = 48
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    parser = Parser("model.report", f"Writes RUN/{REPORT}: learning curves, accuracy, mistakes, predictions.")
-    parser.add_argument("--model", type=Path, required=True, metavar="RUN", help="the folder of a training run")
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the folder of a data set")
+    parser = Parser(COMMAND, f"Writes RUN/{REPORT}: learning curves, accuracy, mistakes, predictions.")
+    parser.add_argument("--model", type=local_path, required=True, metavar="RUN", help="the folder of a training run")
+    parser.add_argument("--data", type=local_path, required=True, metavar="DIR", help="the folder of a data set")
     parser.add_argument("--split", default="validation", help="train, validation or test (default: validation)")
 
     def body() -> int:
@@ -44,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(write_report(flags.model, flags.data, flags.split))
         return 0
 
-    return run_command("model.report", body)
+    return run_command(COMMAND, body)
 
 
 def write_report(run_folder: Path, data_folder: Path, split: str) -> Path:
@@ -57,7 +59,9 @@ def write_report(run_folder: Path, data_folder: Path, split: str) -> Path:
     from model.data.samples import read_images, writers_of
 
     # What the model says of the samples, and the images of those to show
+    path = run_folder / REPORT
     run, data = read_run(run_folder), open_dataset(data_folder)
+    check_output(path, COMMAND, _OWNED)
     check_data_set(run, data)
     trust = read_calibration(run_folder)
     scores = Evaluation(forward_of(load_model(run))).scores(data, split, trust.temperature)
@@ -76,13 +80,11 @@ def write_report(run_folder: Path, data_folder: Path, split: str) -> Path:
     # The sections
     lines = read_metrics(run_folder)
     charts, key = learning_curves(lines)
-    smoothing = run.config.get("train", {}).get("label_smoothing")
-    note = "Training figures are of augmented images" + (" and a smoothed loss" if smoothing else "")
     characters = metrics.worst_characters(names, label, prediction, scores.rank)
-    misread = [entry for entry in characters[:_WORST] if entry.wrong]
     writers = metrics.worst_first(metrics.tally(writers_of(data, split, scores.sample_id), scores.rank))
-    tables = section("Characters read worst", "", worst_table("character", misread))
-    tables += section("Writers read worst", "", worst_table("writer", writers[:_WORST_WRITERS]))
+    misread, misreading = ([entry for entry in group if entry.wrong] for group in (characters, writers))
+    tables = section("Characters read worst", "", worst_table("character", misread[:_WORST]))
+    tables += section("Writers read worst", "", worst_table("writer", misreading[:_WORST_WRITERS]))
     confused = [
         pair_of_glyphs(
             names[two.first], names[two.second], two.first_as_second, two.second_as_first, glyphs(f"pair {number}")
@@ -92,7 +94,7 @@ def write_report(run_folder: Path, data_folder: Path, split: str) -> Path:
     right = scores.rank == 1
     trusted = calibration.in_words(trust, probability, scores.raw_probability, right)
     sections = [
-        section("Learning curves", f"{note}; evaluations are of the images as they are.", figures(charts, key)),
+        section("Learning curves", why_losses_differ(run.config), figures(charts, key)),
         f'<div class="tables">{tables}</div>\n',
         section(
             "Most confused pairs", "Truth first; the number below is the probability given.", grid("pairs", confused)
@@ -118,9 +120,10 @@ def write_report(run_folder: Path, data_folder: Path, split: str) -> Path:
         tiles.append((f"{max(int(line['step']) for line in lines):,}", "training steps"))
     title = f"{run_folder.resolve().name}: {run.network}"
     subtitle = f"{data_folder.resolve().name}, split {split}; image {run.image_size} × {run.image_size}"
-    path = run_folder / REPORT
-    with explained(f"write {path}"):
-        replace_text(path, document(title, subtitle, tiles, sections, settings_of(run.config)))
+    subtitle = "; ".join(filter(None, (subtitle, kept_model(lines))))
+    html = document(title, subtitle, tiles, sections, settings_of(run.config), mark_of(COMMAND))
+    with explained(f"write {path}"), output(path, COMMAND, _OWNED) as temporary:
+        temporary.write_text(html, "utf-8")
     return path
 
 
@@ -165,6 +168,27 @@ def learning_curves(lines: Sequence[Mapping[str, Any]]) -> tuple[list[tuple[str,
     return [entry for entry in charts if entry[1]], legend(series("loss"))
 
 
+def why_losses_differ(config: Mapping[str, Any]) -> str:
+    """What lies between the training loss and that of an evaluation, and how low the first can get."""
+    train, classes = config.get("train"), int(config["num_classes"])
+    train = train if isinstance(train, Mapping) else {}
+    smoothing, outliers = (_share(train.get(name)) for name in ("label_smoothing", "outliers"))
+    lowest = (1 - outliers) * _least_loss(smoothing, classes) + outliers * _least_loss(1.0, classes)
+    reasons = [f"its labels are smoothed by {smoothing:g}"] * bool(smoothing)
+    reasons += [f"{outliers:.0%} of its images are no character, and every answer is as good there"] * bool(outliers)
+    bound = f"The training loss can't fall below {lowest:.2f}: {', and '.join(reasons)}. " if reasons else ""
+    return (
+        f"{bound}Training figures are of distorted images, with units dropped out; evaluations are of the images as "
+        "they are, with plain labels" + (", by the average of the last weights." if train.get("ema") else ".")
+    )
+
+
+def _least_loss(smoothing: float, classes: int) -> float:
+    """The cross entropy of a label smoothed over all classes with itself, in nats: no prediction has less."""
+    chances = [1 - smoothing + smoothing / classes] + [smoothing / classes] * (classes - 1)
+    return -sum(chance * math.log(chance) for chance in chances if chance)
+
+
 def settings_of(config: Mapping[str, Any]) -> dict[str, str]:
     """The run's configuration, flat."""
     flat: dict[str, str] = {}
@@ -186,6 +210,10 @@ def _points(lines: Sequence[Mapping[str, Any]], kind: str, split: str | None, fi
 
 def _finite(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _share(value: Any) -> float:
+    return float(value) if _finite(value) and 0 <= value <= 1 else 0.0
 
 
 def _text(value: Any) -> str:

@@ -59,7 +59,12 @@ details{margin-top:36px}summary{cursor:pointer;color:var(--soft)}
 
 
 def document(
-    title: str, subtitle: str, tiles: Sequence[tuple[str, str]], sections: Sequence[str], settings: Mapping[str, str]
+    title: str,
+    subtitle: str,
+    tiles: Sequence[tuple[str, str]],
+    sections: Sequence[str],
+    settings: Mapping[str, str],
+    generator: str,
 ) -> str:
     """The whole file; a tile is a figure and what it is."""
     shown = "".join(f"<div><b>{escape(figure)}</b><span>{escape(name)}</span></div>" for figure, name in tiles)
@@ -69,6 +74,7 @@ def document(
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f'<meta name="generator" content="{escape(generator)}">'
         f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>\n"
         f'<h1>{escape(title)}</h1><p class="soft">{escape(subtitle)}</p>'
         f'<div class="tiles">{shown}</div>\n{"".join(sections)}'

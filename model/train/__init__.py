@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from model.train.options import TrainConfig, parse_arguments
 from schemas.command import run_command
 from schemas.errors import UserError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from model.train.interruption import Interruption
+    from schemas.reader import Dataset
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,57 +24,109 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def train(config: TrainConfig) -> int:
     """One run, from where it stopped to its end; returns the exit status. Raises UserError."""
-    # TensorFlow takes seconds to import: --help and a misspelt flag needn't wait for it.
-    from model.network.devices import has_gpu, make_strategy, place_of, setup_tensorflow
+    from model.train.interruption import Interrupted, Interruption
 
+    with Interruption() as interruption:
+        try:
+            return _train(config, interruption)
+        except Interrupted as stopped:
+            print(f"model.train: stopped by {stopped}; {interruption.advice}", file=sys.stderr)
+            return stopped.exit_status
+
+
+def _train(asked: TrainConfig, interruption: Interruption) -> int:
+    # TensorFlow takes seconds to import: --help and a misspelt flag needn't wait for it.
+    from model.network.devices import cluster_of_environment, replica_count, setup_tensorflow
+
+    cluster = cluster_of_environment()
     setup_tensorflow()
+    interruption.check()
+    from contextlib import nullcontext
+    from pathlib import Path
+
+    from model.data.batches import input_mode
+    from model.train import run_folder
+    from model.train.failures import training_failures
+    from model.train.loop import evaluated_split
+    from schemas.reader import open_dataset
+
+    # Input and devices: refused before anything is written
+    folder, data = Path(asked.model_dir), open_dataset(asked.data)
+    eval_split, replicas = evaluated_split(asked, data), replica_count(asked.replicas)
+    mode = input_mode(data, asked.split, mode=asked.input, global_batch=asked.global_batch)
+    if asked.global_batch % replicas:
+        raise UserError(f"--global_batch {asked.global_batch:,}: expected a multiple of the {replicas} replicas")
+    if asked.batch_norm and asked.global_batch == replicas:
+        raise UserError(
+            f"--global_batch {asked.global_batch:,}: expected 2 samples a replica or more; "
+            "batch normalisation has nothing to learn from one"
+        )
+    run_folder.check_own(folder)
+    writes = cluster is None or cluster.own == 0
+    workers = 1 if cluster is None else len(cluster.tasks)
+    with (
+        run_folder.locked(folder) if writes else nullcontext(),
+        training_failures(asked.global_batch, workers),
+    ):
+        status = _run(asked, data, eval_split, mode, replicas, interruption)
+        if status == 0 and writes:
+            interruption.advice = "the model is there; the same command makes what is missing of calibration and report"
+            interruption.check()
+            _finish(folder, asked, data, eval_split)
+    return status
+
+
+def _run(
+    asked: TrainConfig, data: Dataset, eval_split: str | None, mode: str, replicas: int, interruption: Interruption
+) -> int:
+    """The training itself; returns the exit status."""
+    from dataclasses import asdict
     from pathlib import Path
 
     from model.data.batches import training_source
+    from model.network.devices import has_gpu, make_strategy, place_of
     from model.train import run_folder
-    from model.train.checkpoint import Checkpoints, Progress, writing
-    from model.train.loop import Loop, Task, evaluated_split
+    from model.train.checkpoint import Checkpoints, Progress, last_step
+    from model.train.failures import writing
+    from model.train.loop import Loop, Task
     from model.train.progress import Report
     from model.train.start import start_from
     from model.train.state import TrainState, build_step_model
     from model.train.step import policy_of, resolve_precision, resolve_xla
-    from schemas.reader import open_dataset
 
-    # Input: which samples, in which order
-    folder = Path(config.model_dir)
-    data = open_dataset(config.data)
-    eval_split = evaluated_split(config, data)
+    # Settings: as the run began, or as this machine would have them
+    folder = Path(asked.model_dir)
     earlier = run_folder.earlier_description(folder)
+    mode = mode if earlier is None else earlier["input_mode"]
+    chosen = {
+        "precision": resolve_precision(asked.precision),
+        "xla": resolve_xla(asked.xla),
+        "replicas": replicas,
+    }
+    config = run_folder.settled(asked, earlier, chosen)
+    description = run_folder.describe(config, data, mode)
     if earlier is not None:
-        run_folder.check_same_run(folder, earlier, run_folder.describe(config, data, earlier["input_mode"]))
-    strategy = make_strategy(config.replicas)
-    replicas = strategy.num_replicas_in_sync
-    if config.global_batch % replicas:
-        raise UserError(f"--global_batch {config.global_batch:,}: expected a multiple of the {replicas} replicas")
-    if config.batch_norm and config.global_batch == replicas:
-        raise UserError(
-            f"--global_batch {config.global_batch:,}: expected 2 samples a replica or more; "
-            "batch normalisation has nothing to learn from one"
-        )
-    mode = config.input if earlier is None else earlier["input_mode"]
+        run_folder.check_same_run(folder, earlier, description, {name: asdict(asked)[name] for name in chosen})
+    said = run_folder.said_to_others(config, description, data, eval_split, last_step(folder))
+    strategy = make_strategy(config.replicas, said)
+    interruption.renew()
+    interruption.check()
     source = training_source(data, config.split, mode=mode, global_batch=config.global_batch, seed=config.seed)
     total_steps = config.steps or config.epochs * source.steps_per_epoch
 
     # Model: a pure function, and the variables it is called with
-    precision = resolve_precision(config.precision)
-    model = build_step_model(config, data.card.image_size, len(data.classes), policy_of(precision))
+    model = build_step_model(config, data.card.image_size, len(data.classes), policy_of(config.precision))
     shared = None
-    if config.init_from is not None and not run_folder.has_checkpoint(folder):
+    if config.init_from is not None and not last_step(folder):
         shared = start_from(Path(config.init_from), model, data.classes)
-    state = TrainState(model, strategy, config, loss_scaling=precision == "float16")
+    state = TrainState(model, strategy, config, loss_scaling=config.precision == "float16")
 
     # Checkpoint: where the run stands
     place = place_of(strategy)
     progress = Progress(config.seed)
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        if place.writes and earlier is None:
-            run_folder.begin(folder, run_folder.describe(config, data, source.mode), data.classes)
+    if place.writes:
+        with writing(folder):
+            run_folder.begin(folder, description, data.classes)
     checkpoints = Checkpoints(folder, state, progress, config, place)
     resumed = checkpoints.restore()
     if place.writes:
@@ -80,33 +139,43 @@ def train(config: TrainConfig) -> int:
         f"{config.arch}, {model.count_params():,} parameters, {len(data.classes):,} classes; "
         f"{source.records:,} samples of {config.split!r} ({source.mode}), "
         f"{total_steps:,} steps of {config.global_batch:,}; "
-        f"{replicas} × {'GPU' if has_gpu() else 'CPU'}, {precision}, {'XLA' if resolve_xla(config.xla) else 'no XLA'}"
+        f"{replicas} × {'GPU' if has_gpu() else 'CPU'}, {config.precision}, {'XLA' if config.xla else 'no XLA'}"
     )
+    if config.burdens:
+        report.say(f"the training loss holds {config.burdens}; an evaluation's doesn't, and is smaller")
     if shared is not None:
         report.say(f"begins with the weights of {config.init_from}, {shared:,} of the characters are its own")
     if resumed:
         report.say(f"resuming at step {int(progress.step.numpy()):,} of {total_steps:,}")
     task = Task(config, data, eval_split, folder, source, total_steps)
+    interruption.check()
+    interruption.advice = "the same command goes on from the last checkpoint"
     try:
-        status = Loop(task, strategy, model, state, progress, checkpoints, report).run()
+        return Loop(task, strategy, model, state, progress, checkpoints, report, interruption).run()
     finally:
         report.close()
 
-    # Calibration and report: what the answers are worth, what to look at first. The model is there by now, without them
-    if status == 0 and place.writes:
-        from model.answers.calibration import CALIBRATION
-        from model.answers.run import load_model, read_run
-        from model.answers.scoring import Evaluation, calibrate_run, forward_of
-        from model.report import REPORT, write_report
 
-        try:
-            if eval_split is not None and not (folder / CALIBRATION).exists():
-                run = read_run(folder)
-                evaluation = Evaluation(forward_of(load_model(run)))
-                trust = calibrate_run(run, evaluation, data, eval_split)
-                print(f"{folder / CALIBRATION}: temperature {trust.temperature:.3f}, threshold {trust.threshold:.3f}")
-            if not (folder / REPORT).exists():
-                print(f"{write_report(folder, Path(config.data), eval_split or config.split)}: the page to look at")
-        except UserError as error:
-            print(f"model.train: no {CALIBRATION}, or no {REPORT}: {error}", file=sys.stderr)
-    return status
+def _finish(folder: Path, config: TrainConfig, data: Dataset, eval_split: str | None) -> None:
+    """What the answers are worth and what to look at first, where that is missing or older than the model.
+
+    The model is there by now, without calibration and report.
+    """
+    from pathlib import Path
+
+    from model.answers.calibration import CALIBRATION
+    from model.answers.run import load_model, read_run
+    from model.answers.scoring import Evaluation, calibrate_run, forward_of
+    from model.report import REPORT, write_report
+    from model.train import run_folder
+
+    try:
+        if eval_split is not None and not (folder / CALIBRATION).exists():
+            run = read_run(folder)
+            evaluation = Evaluation(forward_of(load_model(run)))
+            trust = calibrate_run(run, evaluation, data, eval_split)
+            print(f"{folder / CALIBRATION}: {trust.summary}")
+        if run_folder.is_stale(folder / REPORT):
+            print(f"{write_report(folder, Path(config.data), eval_split or config.split)}: the page to look at")
+    except UserError as error:
+        print(f"model.train: no {CALIBRATION}, or no {REPORT}: {error}", file=sys.stderr)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from model.network.devices import ALONE, Place
+from model.train.failures import writing
 from model.train.options import TrainConfig
 from model.train.run_folder import CHECKPOINTS
 from model.train.state import TrainState
-from schemas.errors import UserError, explained
+from schemas.errors import UserError
 
 _SECONDS_BETWEEN = 300.0
 _WORKERS_STEPS_BETWEEN = 500
@@ -31,8 +30,21 @@ class Progress(tf.Module):
             self.step = tf.Variable(0, dtype=tf.int64, trainable=False)
             self.evaluated_step = tf.Variable(0, dtype=tf.int64, trainable=False)
             self.best_accuracy = tf.Variable(-1.0, dtype=tf.float64, trainable=False)
+            self.best_loss = tf.Variable(np.inf, dtype=tf.float64, trainable=False)
             self.unlogged = tf.Variable([0.0, 0.0, 0.0], dtype=tf.float64, trainable=False)
             """Sums of loss and accuracy, and the steps, since the last line of metrics.jsonl."""
+
+    def is_best(self, accuracy: float, loss: float) -> bool:
+        """Whether a model with these figures is better than any before; it counts as one of those from now on.
+
+        Of models that are right equally often the one with the smaller loss: its probabilities are worth more.
+        """
+        best = float(self.best_accuracy.numpy()), -float(self.best_loss.numpy())
+        if (accuracy, -loss) <= best:
+            return False
+        self.best_accuracy.assign(accuracy)
+        self.best_loss.assign(loss)
+        return True
 
 
 class Checkpoints:
@@ -63,7 +75,7 @@ class Checkpoints:
         if path is None:
             return False
         try:
-            self._checkpoint.restore(path).assert_consumed()
+            self._restore(path)
         except (tf.errors.OpError, AssertionError, ValueError) as error:
             first_line = (str(error).splitlines() or [""])[0]
             raise UserError(
@@ -73,6 +85,15 @@ class Checkpoints:
             ) from error
         self.saved_step = int(self._progress.step.numpy())
         return True
+
+    def _restore(self, path: str) -> None:
+        best_loss = self._progress.best_loss
+        if not any(name.startswith("progress/best_loss/") for name, _ in tf.train.list_variables(path)):
+            del self._progress.best_loss  # of a release that compared accuracies alone: its loss isn't known
+        try:
+            self._checkpoint.restore(path).assert_consumed()
+        finally:
+            self._progress.best_loss = best_loss
 
     def due(self, step: int) -> bool:
         if step == self.saved_step:
@@ -96,13 +117,8 @@ class Checkpoints:
         self._saved_at = time.monotonic()
 
 
-@contextmanager
-def writing(what: str | Path) -> Iterator[None]:
-    """The errors of a full or closed disk in one line, TensorFlow's among them."""
-    with explained(f"write {what}"):
-        try:
-            yield
-        except tf.errors.OpError as error:
-            reason = (error.message.splitlines() or [type(error).__name__])[0]
-            full = "No space left" in error.message or "quota exceeded" in error.message
-            raise OSError(errno.ENOSPC if full else errno.EACCES, reason) from error
+def last_step(folder: Path) -> int:
+    """The step of a run's last checkpoint, 0 without one. Touches no device."""
+    path = tf.train.latest_checkpoint(str(folder / CHECKPOINTS))
+    number = (path or "").rpartition("-")[2]
+    return int(number) if number.isdecimal() else 0

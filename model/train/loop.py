@@ -6,7 +6,6 @@ import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import keras
@@ -20,19 +19,22 @@ from model.answers.scoring import Evaluation, share_of
 from model.data.batches import TrainingSource
 from model.data.examples import damaged
 from model.network.devices import place_of
-from model.train.checkpoint import Checkpoints, Progress, writing
+from model.train.checkpoint import Checkpoints, Progress
+from model.train.failures import is_lost, writing
+from model.train.interruption import Interrupted, Interruption, exit_status_of, name_of
 from model.train.options import TrainConfig
 from model.train.progress import Report
 from model.train.state import TrainState, build_plain_model, set_evaluated_weights
 from model.train.step import make_forward, make_step, make_total
 from model.train.update import learning_rate
-from schemas.command import EXIT_INTERRUPTED, EXIT_TERMINATED
+from schemas.command import EXIT_TERMINATED
 from schemas.errors import UserError
 from schemas.machine import replaced
 from schemas.reader import Dataset
 
 _CALL_SECONDS = 0.5  # of steps in one call: short enough for a bar that moves and for SIGTERM
 _WORKERS_CALL_STEPS = 16  # workers must make the same calls, so the clock of one of them can't decide
+_WORKERS_EVALUATION_BATCHES = 16  # after which they ask each other whether one is to stop
 _DEFAULT_EVAL_SPLIT = "validation"
 
 
@@ -66,6 +68,7 @@ class Loop:
         progress: Progress,
         checkpoints: Checkpoints,
         report: Report,
+        interruption: Interruption | None = None,
     ) -> None:
         self._task = task
         self._strategy = strategy
@@ -79,16 +82,13 @@ class Loop:
         self._evaluation = Evaluation(forward, strategy, task.config.global_batch, flag="--global_batch")
         self._plain_model: keras.Model | None = None
         self._total = make_total(strategy) if self._workers > 1 else np.asarray
-        self._signal: int | None = None
+        self._interruption = interruption or Interruption()
+        self._evaluated_batches = 0
 
     def run(self) -> int:
         """Returns the exit status: 0 at the end of the run, 128 + the signal's number if one stopped it."""
-        before = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
+        with self._interruption.held():
             return self._run()
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _run(self) -> int:
         total = self._task.total_steps
@@ -105,7 +105,10 @@ class Loop:
             if self._stop_asked():
                 return self._stopped(step)
             if self._evaluation_due(step):
-                self._evaluate(step)
+                try:
+                    self._evaluate(step)
+                except Interrupted:
+                    return self._stopped(step)
                 since = (step, time.monotonic())
             if self._checkpoints.due(step) or step >= total:
                 self._checkpoints.save(step)
@@ -156,12 +159,9 @@ class Loop:
             losses, accuracies = self._steps(batches, tf.constant(step, tf.int64), tf.constant(count, tf.int64))
             return losses.numpy(), accuracies.numpy()
         except (tf.errors.DataLossError, tf.errors.OutOfRangeError, tf.errors.FailedPreconditionError) as error:
+            if self._workers > 1 and is_lost(error):
+                raise
             raise damaged(self._task.data, self._task.config.split) from error
-        except tf.errors.ResourceExhaustedError as error:
-            raise UserError(
-                f"step {step + 1:,}: out of memory with --global_batch {self._task.config.global_batch:,}; "
-                "choose a smaller one"
-            ) from error
 
     def _evaluation_due(self, step: int) -> bool:
         at_end = step >= self._task.total_steps or step % self._task.source.steps_per_epoch == 0
@@ -172,9 +172,7 @@ class Loop:
         split, best = self._task.eval_split, True
         if split is not None:
             loss, top1, top5, samples = self._sums_over(split)
-            best = top1 / samples > float(self._progress.best_accuracy.numpy())
-            if best:
-                self._progress.best_accuracy.assign(top1 / samples)
+            best = self._progress.is_best(top1 / samples, loss / samples)
             self._report.evaluation(
                 step, split, best=best, loss=loss / samples, accuracy=top1 / samples, top5=top5 / samples
             )
@@ -183,8 +181,11 @@ class Loop:
         self._progress.evaluated_step.assign(step)
 
     def _sums_over(self, split: str) -> np.ndarray:
-        """float64 [4]: loss, top-1, top-5 and samples, over every sample of the split, whichever worker read it."""
-        scores = self._evaluation.scores(self._task.data, split)
+        """float64 [4]: loss, top-1, top-5 and samples, over every sample of the split, whichever worker read it.
+
+        Raises Interrupted between two batches; the evaluation is made again when the run goes on.
+        """
+        scores = self._evaluation.scores(self._task.data, split, progress=self._between_batches)
         right, in_top = (np.count_nonzero(scores.rank <= top) for top in (1, TOP))
         return self._total(np.array([scores.loss.sum(dtype=np.float64), right, in_top, len(scores)]))
 
@@ -214,15 +215,18 @@ class Loop:
 
     def _stop_asked(self) -> bool:
         """Whether this process, or any other worker, was asked to stop."""
-        return bool(self._total(np.array([float(self._signal is not None)]))[0])
+        return bool(self._total(np.array([float(self._interruption.number is not None)]))[0])
 
-    def _stop(self, number: int, _: FrameType | None) -> None:
-        if self._signal is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self._signal = number
+    def _between_batches(self, _: int) -> None:
+        self._evaluated_batches += 1
+        if self._workers > 1 and self._evaluated_batches % _WORKERS_EVALUATION_BATCHES:
+            return
+        if self._stop_asked():
+            raise Interrupted(self._interruption.number or signal.SIGTERM)
 
     def _stopped(self, step: int) -> int:
         self._checkpoints.save(step)
-        name = signal.Signals(self._signal or signal.SIGTERM).name
+        number = self._interruption.number
+        name = name_of(number or signal.SIGTERM)
         self._report.say(f"stopped by {name} after step {step:,}, saved; the same command resumes")
-        return EXIT_INTERRUPTED if self._signal == signal.SIGINT else EXIT_TERMINATED
+        return EXIT_TERMINATED if number is None else exit_status_of(number)

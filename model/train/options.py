@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 from model.answers.run import read_run
-from schemas.command import Parser
+from schemas.command import Parser, local_path
 from schemas.errors import UserError
 
 MODEL_FLAGS = ("arch", "width", "head", "dense_width", "batch_norm", "dropout")
@@ -58,6 +57,7 @@ class TrainConfig:
     init_from: str | None = _flag(
         None,
         "begin with the weights of this run, its classes matched by character; the flags above default to that run's",
+        type=local_path,
         metavar="RUN",
         shown="random weights",
     )
@@ -118,6 +118,17 @@ class TrainConfig:
         if self.dense_width is None:
             object.__setattr__(self, "dense_width", max(1, round(DENSE_WIDTH * self.width)))
 
+    @property
+    def burdens(self) -> str:
+        """What the figures of training hold and those of an evaluation don't; empty where there is nothing."""
+        found = {
+            f"labels smoothed by {self.label_smoothing:g}": self.label_smoothing,
+            f"{self.augment} distortions": self.augment != "none",
+            f"dropout of {self.dropout:g}": self.dropout,
+            f"{self.outliers:.0%} images that are no character": self.outliers,
+        }
+        return ", ".join(text for text, there in found.items() if there)
+
 
 _FLAGS = {one.name: one.metadata["options"] for one in fields(TrainConfig) if one.metadata}
 _GROUPS = {"arch": "model", "split": "data", "epochs": "optimisation (AdamW)", "precision": "machine"}
@@ -136,23 +147,33 @@ def parse_arguments(argv: Sequence[str]) -> TrainConfig:
         "Trains a VGG on the shards of a data set. The same command resumes a run that was stopped.",
     )
     parser.add_argument(
-        "--data", required=True, metavar="DIR", help="the folder of the data set, as pipeline.convert wrote it"
+        "--data",
+        type=local_path,
+        required=True,
+        metavar="DIR",
+        help="the folder of the data set, as pipeline.convert wrote it",
     )
     parser.add_argument(
-        "--model_dir", required=True, metavar="RUN", help="the folder of this run; model.keras appears in it"
+        "--model_dir",
+        type=local_path,
+        required=True,
+        metavar="RUN",
+        help="the folder of this run; model.keras appears in it",
     )
     section: Any = parser
     for name in _FLAGS:
         section = parser.add_argument_group(_GROUPS[name]) if name in _GROUPS else section
         add_flags(section, name)
     parser.set_defaults(**_network_of(argv))
-    return TrainConfig(**vars(parser.parse_args(argv)))
+    given = vars(parser.parse_args(argv))
+    places = {name: str(given[name]) for name in ("data", "model_dir", "init_from") if given[name] is not None}
+    return TrainConfig(**{**given, **places})
 
 
 def _network_of(argv: Sequence[str]) -> dict[str, Any]:
     """The flags of the model of the run that --init_from names, if it is there."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--init_from", type=Path, metavar="RUN")
+    parser.add_argument("--init_from", type=local_path)
     run = parser.parse_known_args(argv)[0].init_from
     if run is None:
         return {}

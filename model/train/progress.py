@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -11,7 +12,7 @@ from typing import Any, TextIO
 import tensorflow as tf
 
 from model.answers.run import METRICS
-from model.train.checkpoint import writing
+from model.train.failures import writing
 from model.train.run_folder import TENSORBOARD
 
 _BAR_CELLS = 24
@@ -72,7 +73,9 @@ class Report:
 
     def evaluation(self, step: int, split: str, *, best: bool, **numbers: float) -> None:
         """An evaluation: loss, accuracy, top5."""
-        self._record({"kind": "eval", "step": step, "epoch": self.epoch_of(step), "split": split, **numbers})
+        self._record(
+            {"kind": "eval", "step": step, "epoch": self.epoch_of(step), "split": split, **numbers, "kept": best}
+        )
         self.say(
             f"Epoch {self.epoch_of(step)}/{self.epoch_of(self._total)} {split}"
             f" - loss: {numbers['loss']:.4f} - accuracy: {numbers['accuracy']:.4f} - top5: {numbers['top5']:.4f}"
@@ -83,7 +86,8 @@ class Report:
         if self._line_shown:
             self.say("")
         if self._tensorboard is not None:
-            self._tensorboard.close()
+            with contextlib.suppress(tf.errors.OpError):  # a full disk was told of when a line was written
+                self._tensorboard.close()
 
     def _record(self, entry: dict[str, Any]) -> None:
         if not self.writes:
@@ -92,11 +96,11 @@ class Report:
             file.write(json.dumps(entry, ensure_ascii=False) + "\n")
         assert self._tensorboard is not None
         where = entry.get("split", "train")
-        with self._tensorboard.as_default(step=entry["step"]):
+        with writing(self._path.parent / TENSORBOARD), self._tensorboard.as_default(step=entry["step"]):
             for name in _NUMBERS:
                 if name in entry:
                     tf.summary.scalar(f"{where}/{name}", entry[name])
-        self._tensorboard.flush()
+            self._tensorboard.flush()
 
     def _left(self, step: int) -> str:
         """The time to the end of the run, at the pace since this process began."""

@@ -2,32 +2,85 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
-from dataclasses import asdict
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from model.answers.run import CLASSES, CONFIG, FORMAT, METRICS, read_config, read_metrics
+from model.answers.calibration import CALIBRATION
+from model.answers.run import CLASSES, CONFIG, FORMAT, METRICS, MODEL, read_config, read_metrics
+from model.train.failures import writing
 from model.train.options import MODEL_FLAGS, TrainConfig
 from schemas.classes import ClassList
 from schemas.errors import UserError
-from schemas.machine import replace_text
+from schemas.machine import replace_text, without_temporary_mark
 from schemas.reader import Dataset
 
 CHECKPOINTS = "checkpoints"
 TENSORBOARD = "tensorboard"
 
 _LIBRARIES = ("tensorflow", "keras", "numpy")
-_FREE_FLAGS = ("data", "model_dir", "replicas", "checkpoint_steps")
+_FREE_FLAGS = ("data", "model_dir", "checkpoint_steps")
 """What may differ when a run goes on: none of it changes which samples a step sees, or what it computes from them."""
+_UNSETTLED = ("auto", None)
+_SETTLED_ONCE = ("precision", "xla")  # and for good; of the replicas a user has to say that they are to be as they were
+_PLACES = ("data", "model_dir")
+_LOCK = ".lock"
+
+
+def check_own(folder: Path) -> None:
+    """Raises UserError where `folder` holds files and no run: nothing of theirs is to be overwritten."""
+    with writing(folder):
+        there = [] if not folder.is_dir() or (folder / CONFIG).exists() else list(folder.iterdir())
+    if there:
+        names = (without_temporary_mark(path.name) for path in there)
+        others = sorted(name for name in names if not name.startswith(".") and name != CONFIG)
+        if others:
+            raise UserError(
+                f"{folder}: expected a folder of a training run, or an empty one, found {others[0]} and no {CONFIG}; "
+                "name another --model_dir"
+            )
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Makes the folder, and holds it while the block runs; the kernel lets go of it with the process, however it ends.
+
+    Raises UserError, naming the holder, where another training does. Where a disk knows no locks there is none.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.read(descriptor, 1 << 10).decode(errors="replace") or "another process"
+            raise UserError(
+                f"{folder}: {holder} trains there; wait for its end, or name another --model_dir"
+            ) from error
+        except OSError:
+            pass
+        with writing(folder):
+            os.truncate(descriptor, 0)
+            own = f"process {os.getpid()} on {socket.gethostname()}, begun {time.strftime('%Y-%m-%d %H:%M:%S')},"
+            os.pwrite(descriptor, own.encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def describe(config: TrainConfig, data: Dataset, input_mode: str) -> dict[str, Any]:
-    """The content of config.json."""
+    """The content of config.json. Nothing in `config` is left to the machine any more, see `settled`."""
     flags, card = asdict(config), data.card
-    digests = "\n".join(shard.sha256 for shard in card.split(config.split).shards)
     return {
         "format": FORMAT,
         **{name: flags[name] for name in MODEL_FLAGS},
@@ -37,11 +90,46 @@ def describe(config: TrainConfig, data: Dataset, input_mode: str) -> dict[str, A
         "preprocess": dict(card.config["preprocess"]),
         "image_encoding": card.image_encoding,
         "class_digest": card.class_digest,
-        "data_digest": hashlib.sha256(digests.encode()).hexdigest(),  # the same wherever the shards lie
+        "data_digest": _digest_of(data, config.split),
         "input_mode": input_mode,
         "train": {name: value for name, value in flags.items() if name not in (*MODEL_FLAGS, "model_dir")},
+        "training_figures_hold": config.burdens,
         "libraries": {name: import_module(name).__version__ for name in _LIBRARIES},
     }
+
+
+def settled(config: TrainConfig, earlier: dict[str, Any] | None, chosen: dict[str, Any]) -> TrainConfig:
+    """`config` without "auto" and None: `chosen`, but precision and XLA as the run began, where its folder says."""
+    then = {} if earlier is None else earlier["train"]
+    values = {}
+    for name in _SETTLED_ONCE:
+        asked, began = getattr(config, name), then.get(name)
+        values[name] = asked if asked not in _UNSETTLED else chosen[name] if began in _UNSETTLED else began
+    return replace(config, **{**chosen, **values})
+
+
+def said_to_others(
+    config: TrainConfig, description: dict[str, Any], data: Dataset, eval_split: str | None, step: int
+) -> dict[str, Any]:
+    """What the workers of a run have to have in common, flat: paths may differ, and nothing else."""
+    flags = {f"--{name}": value for name, value in asdict(config).items() if name not in _PLACES}
+    facts = {
+        name: description[name] for name in ("input_mode", "class_digest", "data_digest", "preprocess", "libraries")
+    }
+    evaluated = None if eval_split is None else _digest_of(data, eval_split)
+    return {
+        **flags,
+        **facts,
+        "eval_split": eval_split,
+        "digest of eval_split": evaluated,
+        "step of the checkpoint": step,
+    }
+
+
+def _digest_of(data: Dataset, split: str) -> str:
+    """The same wherever the shards lie."""
+    digests = "\n".join(shard.sha256 for shard in data.card.split(split).shards)
+    return hashlib.sha256(digests.encode()).hexdigest()
 
 
 def earlier_description(folder: Path) -> dict[str, Any] | None:
@@ -50,19 +138,28 @@ def earlier_description(folder: Path) -> dict[str, Any] | None:
     return read_config(path, "name another --model_dir") if path.exists() else None
 
 
-def has_checkpoint(folder: Path) -> bool:
-    """Whether the run goes on from one; a run killed before its first begins anew."""
-    return (folder / CHECKPOINTS / "checkpoint").exists()
+def check_same_run(folder: Path, earlier: dict[str, Any], now: dict[str, Any], asked: dict[str, Any]) -> None:
+    """Raises UserError, naming the difference, unless `now` goes on with what `earlier` began.
 
-
-def check_same_run(folder: Path, earlier: dict[str, Any], now: dict[str, Any]) -> None:
-    """Raises UserError, naming the difference, unless `now` goes on with what `earlier` began."""
+    `asked` are the flags that `now` has settled, as they were given.
+    """
     if earlier["class_digest"] != now["class_digest"]:
         raise UserError(
             f"{folder}: its checkpoint was trained on {earlier['num_classes']:,} classes, the data set's list of "
             f"{now['num_classes']:,} is another one; use the data set it began with, or name another --model_dir"
         )
     flags_then, flags_now = _flags(earlier), _flags(now)
+    replicas = flags_then.get("replicas")
+    if replicas not in (None, flags_now["replicas"]):
+        raise UserError(
+            f"{folder}: its run began with {replicas} replica(s), and each has statistics, dropout and outliers of its "
+            f"own; here are {flags_now['replicas']}; --replicas {replicas} uses some of this machine's devices, or "
+            "splits them; or name another --model_dir"
+        )
+    flags_then["replicas"] = flags_now["replicas"]
+    for name, value in asked.items():
+        if flags_then.get(name) in _UNSETTLED:
+            flags_now[name] = value  # of a release that wrote down what was asked for, not what became of it
     changed = [
         f"--{name} was {flags_then.get(name)}, is {flags_now.get(name)}"
         for name in flags_now
@@ -80,9 +177,17 @@ def check_same_run(folder: Path, earlier: dict[str, Any], now: dict[str, Any]) -
 
 
 def begin(folder: Path, description: dict[str, Any], classes: ClassList) -> None:
-    """Writes what a run states before its first step."""
-    replace_text(folder / CLASSES, classes.text)
-    replace_text(folder / CONFIG, json.dumps(description, ensure_ascii=False, indent=1) + "\n")
+    """Writes what a run states before its first step. What config.json stands beside is the run's own."""
+    if not (folder / CONFIG).exists():
+        replace_text(folder / CONFIG, json.dumps(description, ensure_ascii=False, indent=1) + "\n")
+    if not (folder / CLASSES).exists():
+        replace_text(folder / CLASSES, classes.text)
+
+
+def is_stale(path: Path) -> bool:
+    """Whether a file that tells of a run's model, figures and calibration is missing, or older than one of them."""
+    told = [path.parent / name for name in (MODEL, METRICS, CALIBRATION)]
+    return not path.exists() or path.stat().st_mtime_ns < max(one.stat().st_mtime_ns for one in told if one.exists())
 
 
 def cut_metrics(folder: Path, step: int, evaluated_step: int) -> None:
@@ -93,7 +198,9 @@ def cut_metrics(folder: Path, step: int, evaluated_step: int) -> None:
     kept = [
         line for line in read_metrics(folder) if line["step"] <= (evaluated_step if line["kind"] == "eval" else step)
     ]
-    replace_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept)
+    if text != path.read_text("utf-8", errors="replace"):
+        replace_text(path, text)
 
 
 def _flags(description: dict[str, Any]) -> dict[str, Any]:

@@ -40,8 +40,7 @@ def _convert(settings: Settings) -> int:
 def _shown(job: Conversion) -> Iterator[None]:
     from pipeline.convert.progress import Meter, make_console, shown
 
-    meter = Meter(job.staging, job.source_bytes, sum(job.config.num_shards.values()))
-    with shown(meter, make_console()), _quiet():  # once more: a bar shows what is printed beside it
+    with shown(Meter(job), make_console()), _quiet():  # once more: a bar shows what is printed beside it
         yield
 
 

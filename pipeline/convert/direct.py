@@ -17,11 +17,14 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.abc import MetaPathFinder
+from typing import Any
 
-from schemas.errors import UserError
+from pipeline.errors import EngineError, StartError
+from schemas.errors import UserError, explained
 from schemas.machine import available_cores
 
 _WORKER_BYTES = 32 << 20  # 32 MiB, as a chunk has at most: for less another worker isn't worth its start
@@ -78,6 +81,38 @@ class Absent(MetaPathFinder):
             raise ModuleNotFoundError(f"{name} is of no use here", name=name)
 
 
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_direct: list[dict[str, str | None]] = []
+_direct_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def loopback_without_proxy() -> Iterator[None]:
+    """What this process and its children say to each other goes through no proxy, whatever the environment names.
+
+    gRPC takes http_proxy for its own channels on the loopback, too. Afterwards the environment is what it was.
+    """
+    with _direct_lock:
+        names = ("no_proxy", "NO_PROXY", "no_grpc_proxy")
+        _direct.append({name: os.environ.get(name) for name in names} if not _direct else _direct[0])
+        given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+        for name in names:
+            hosts = [host.strip() for host in (os.environ.get(name) or given).split(",")]
+            # Alone, a * is everything to all but gRPC.
+            if name == "no_grpc_proxy" or hosts != ["*"]:
+                os.environ[name] = ",".join(dict.fromkeys([*filter(None, hosts), *_LOOPBACK]))
+    try:
+        yield
+    finally:
+        with _direct_lock:
+            before = _direct.pop()
+            for name, value in before.items() if not _direct else ():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+
+
 class Worker:
     """A forked process."""
 
@@ -85,47 +120,68 @@ class Worker:
         self.ended = threading.Event()
         self.status = 0
         """As os.waitstatus_to_exitcode gives it, once it has ended."""
+        self.asked = time.monotonic()
 
 
 class ForkServer:
     """The process that workers are forked from, and what is known of them."""
 
     def __init__(self) -> None:
-        self.loss: str | None = None
-        """How the first worker that ended before its time did so."""
+        self.loss: UserError | None = None
+        """What became of the first worker that ended before its time, or never came."""
+        self.phase, self.since = "importing", time.monotonic()
+        """What the process does, "importing", "compiling" or "forking", and since when."""
+        self.keeps_compiled = True
         self._workers: list[Worker] = []
         self._socket, theirs = socket.socketpair()
         # Whoever holds the other end of this pipe sees it closed when this process is gone, however it went.
         alive, self._alive = os.pipe()
-        self._words = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - closed with the server
+        with explained("make a temporary file"):
+            self._words = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - closed with the server
         serve = _SERVE.format(path=sys.path, socket=theirs.fileno(), alive=alive)
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", serve],
-            pass_fds=(theirs.fileno(), alive),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=self._words,
-        )
-        theirs.close()
-        os.close(alive)
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", serve],
+                pass_fds=(theirs.fileno(), alive),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._words,
+            )
+        except (OSError, TypeError) as error:  # a program that Python is a part of may name none, or itself
+            os.close(self._alive)
+            raise StartError(f"a worker process couldn't start ({error}); mend that, or {_WITHOUT}") from error
+        finally:
+            theirs.close()
+            os.close(alive)
+        _servers.append(self)
         threading.Thread(target=self._listen, name="fork server", daemon=True).start()
 
     def start(self, environment: Mapping[str, str]) -> Worker:
         """Forks a worker with the environment that Beam's harness asks for."""
-        self._workers.append(Worker())
-        with contextlib.suppress(OSError):  # where the server is gone, the worker is said to have ended
+        worker = Worker()
+        self._workers.append(worker)
+        try:
             self._socket.sendall(json.dumps(environment).encode() + b"\n")
-        return self._workers[-1]
+        except OSError:
+            self._process.wait()
+            self._end(worker)
+        return worker
 
-    def lose(self, worker: Worker) -> None:
-        """Ends every other worker as well, because this one has ended before its time."""
-        self.loss = self.loss or self._explain(worker.status)
+    def lose(self, worker: Worker, *, connected: bool) -> None:
+        """Ends every other worker as well, because this one has ended before its time, or hasn't come in time."""
+        self.loss = self.loss or self._explain(worker, connected)
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         """Ends the process and every worker there still is."""
+        _servers.remove(self)
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
         os.close(self._alive)
+        if self.phase == "forking":  # it ends its workers, a stopped one too
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_CLOSE_SECONDS)
         self._process.kill()
         self._process.wait()
         self._socket.close()
@@ -133,20 +189,49 @@ class ForkServer:
     def _listen(self) -> None:
         with contextlib.suppress(OSError), self._socket.makefile("r") as lines:
             for line in lines:
-                number, status = json.loads(line)
-                self._workers[number].status = status
-                self._workers[number].ended.set()
-        status = self._process.wait()
+                what, value = json.loads(line)
+                if isinstance(what, str):
+                    self.phase, self.since, self.keeps_compiled = what, time.monotonic(), value
+                else:
+                    self._workers[what].status = value
+                    self._workers[what].ended.set()
+        self._process.wait()
         for worker in self._workers:
-            if not worker.ended.is_set():
-                worker.status = status
-                worker.ended.set()
+            self._end(worker)
 
-    def _explain(self, status: int) -> str:
-        if status < 0:
-            name = signal.Signals(-status).name
-            advice = " (out of memory? fewer --direct_num_workers need less)" if -status == signal.SIGKILL else ""
-            return f"a worker process was killed by {name}{advice}"
+    def _end(self, worker: Worker) -> None:
+        """Says that a worker has ended with the process it was to be forked from."""
+        if not worker.ended.is_set():
+            worker.status = self._process.returncode
+            worker.ended.set()
+
+    def _explain(self, worker: Worker, connected: bool) -> UserError:
+        if not worker.ended.is_set():
+            what = "is still importing" if self.phase == "importing" else "hasn't answered"
+            seconds = time.monotonic() - max(self.since, worker.asked)
+            return StartError(f"a worker process {what} after {seconds:.0f} s; {_WITHOUT}")
+        if worker.status < 0:
+            name = signal.Signals(-worker.status).name
+            advice = " (out of memory? fewer --direct_num_workers need less)" if name == "SIGKILL" else ""
+            return EngineError(f"a worker process was killed by {name}{advice}")
         self._words.seek(0)
         words = self._words.read().decode("utf-8", "replace").strip().rpartition("\n")[2]
-        return f"a worker process ended with exit status {status}{f' ({words})' if words else ''}"
+        how = f"ended with exit status {worker.status}{f' ({words})' if words else ''}"
+        if connected:
+            return EngineError(f"a worker process {how}")
+        return StartError(f"a worker process couldn't start: it {how}; mend that, or {_WITHOUT}")
+
+
+_WITHOUT = "do without by --direct_num_workers=1"
+_CLOSE_SECONDS = 2.0
+_servers: list[ForkServer] = []
+
+
+def compiling() -> tuple[float, bool] | None:
+    """For how many seconds a process of this one's conversions has been compiling, and whether that will be kept."""
+    begun = [(server.since, server.keeps_compiled) for server in _servers if server.phase == "compiling"]
+    jit: Any = sys.modules.get("pipeline.steps.jit")  # which imports Numba, and may be about to
+    since = getattr(jit, "compiling_since", None)
+    if since is not None:
+        begun.append((since, jit.is_kept))
+    return (time.monotonic() - begun[0][0], begun[0][1]) if begun else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import io
 import json
 import os
@@ -36,8 +37,8 @@ def make_engine(name: str, flags: Sequence[str]) -> tuple[PipelineRunner, Pipeli
     given, _ = parsed_flags(options)
     try:
         runner = create_runner(name)
-    except (ValueError, ImportError) as error:
-        raise UserError(f"--runner={name}: expected one of Beam's runners, found none of that name") from error
+    except (ValueError, ImportError, AttributeError) as error:
+        raise UserError(f"--runner={name}: {_why_none(name, error)}") from error
     for flag in _FILE_FLAGS:
         path = given.get(flag)
         if path and "://" not in path and not os.path.isfile(path):
@@ -70,6 +71,16 @@ def make_engine(name: str, flags: Sequence[str]) -> tuple[PipelineRunner, Pipeli
         _refuse_unreachable("environment_config", given["environment_config"])
     _remember_job_server(runner)
     return runner, options
+
+
+def _why_none(name: str, error: Exception) -> str:
+    """Why Beam has no such runner: there is none, or it can't be loaded here."""
+    known = beam_options.StandardOptions.KNOWN_RUNNER_NAMES
+    if "." in name or name.lower().removesuffix("runner") in (one.lower().removesuffix("runner") for one in known):
+        return f"it can't be loaded here ({str(error).splitlines()[0]}); use DirectRunner or FlinkRunner"
+    close = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {close[0]}?" if close else "DirectRunner is this machine, docs/cluster.md names the others"
+    return f"expected one of Beam's runners, found none of that name; {hint}"
 
 
 def parsed_flags(options: PipelineOptions) -> tuple[dict[str, Any], list[str]]:

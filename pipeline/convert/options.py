@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.steps.settings import DEFAULT_PRESET, PRESETS, STEPS, PreprocessConfig
-from schemas.command import Parser, at_least
+from schemas.command import Parser, at_least, expanded, expanded_flag
 from schemas.dataset import MAX_SHARDS, SPLITS
 from schemas.errors import UserError
 from schemas.example import ImageEncoding
@@ -49,7 +49,10 @@ class Settings:
             folder = getattr(self, name)
             if folder == "":
                 raise UserError(f"--{name}: expected a folder, found an empty name")
-            object.__setattr__(self, name, folder and (folder.rstrip("/") or "/"))
+            object.__setattr__(self, name, folder and (expanded(folder).rstrip("/") or "/"))
+        object.__setattr__(self, "inputs", [expanded(argument) for argument in self.inputs])
+        object.__setattr__(self, "classes", self.classes and expanded(self.classes))
+        object.__setattr__(self, "beam", [expanded_flag(word) for word in self.beam])
         if self.preset not in PRESETS:
             raise UserError(f"--preset {self.preset}: expected {' or '.join(PRESETS)}")
         for name, low, below in (("validation_fraction", 0, 1), ("max_reject_fraction", 0, None)):
@@ -177,7 +180,7 @@ def _num_shards(arguments: Sequence[str]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for argument in arguments:
         split, _, count = argument.rpartition("=")
-        if not split or not count.isdecimal():
+        if not split or not count.isdecimal() or len(count) > 9:  # Python converts no thousands of digits
             raise UserError(f"--num_shards {argument}: expected SPLIT=N, for instance train=64")
         if split in counts:
             raise UserError(

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from pipeline import storage
 from pipeline.convert.options import Settings
+from pipeline.shards import unfinished
+from pipeline.shards.chunk import source_digest
 from pipeline.shards.config import ConvertConfig
-from pipeline.source.archives import Member, list_members, parse_input
+from pipeline.shards.staging import has_kept_chunks, private_folder
+from pipeline.shards.unfinished import Unfinished
+from pipeline.source.archives import Member, list_inputs, parse_input
 from schemas.classes import ClassList, ClassListError, default_classes, parse_classes
-from schemas.dataset import CARD, LOCK, MANIFEST_FOLDER, SPLITS, STAGING_FOLDER, is_own_name
+from schemas.dataset import MANIFEST_FOLDER, SPLITS, STAGING_FOLDER, PassedOver
 from schemas.errors import UserError, explained, printable
-from schemas.machine import without_temporary_mark
 
 _RECORD_BYTES = 5_000  # of CASIA's records, on average: for the number of shards, which needn't be exact
 _EXAMPLE_OVERHEAD_BYTES = 100
@@ -26,18 +31,65 @@ class Conversion:
     members: Sequence[Member]
     config: ConvertConfig
     output: str
+    mark: Unfinished
+    """Says in the output what is this conversion's, and names its pieces."""
     staging: str
+    """The folder of the staged pieces, in which other conversions may have theirs."""
+    keeps_staging: bool
+    has_kept: bool
+    """Whether there are pieces in it already that some conversion has kept."""
     max_reject_fraction: float
+    passed_over: PassedOver = field(default_factory=PassedOver)
+    warnings: Sequence[str] = ()
+    """What to say of the inputs before they are converted."""
 
     @property
     def source_bytes(self) -> int:
         return sum(member.size_bytes for member in self.members)
 
+    @property
+    def private(self) -> str:
+        """The folder of what goes away with this conversion, in that of the pieces."""
+        return private_folder(self.staging, self.mark.conversion)
+
+    @property
+    def pieces(self) -> str:
+        """The folder its staged chunks are written to."""
+        return self.staging if self.keeps_staging else self.private
+
+    @property
+    def kept(self) -> str | None:
+        """A folder of chunks to use if they fit, and to leave alone."""
+        return self.staging if self.has_kept else None
+
+    @cached_property
+    def sources(self) -> frozenset[str]:
+        """The digests by which the pieces of its members are known."""
+        return frozenset(source_digest(member, self.config) for member in self.members)
+
+    @cached_property
+    def digest(self) -> str:
+        """Of all that goes into the data set, wherever that is written."""
+        return hashlib.blake2b("".join(sorted(self.sources)).encode(), digest_size=16).hexdigest()
+
 
 def plan_conversion(settings: Settings) -> Conversion:
     """The job that the settings describe. Raises UserError for whatever would make it fail later."""
     storage.take_flags(settings.beam)
-    check_output(settings.output)
+    output = settings.output
+    try:
+        output.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{printable(output)}: expected a name in UTF-8 for --output; name another folder") from error
+    folder = settings.staging or storage.join(output, STAGING_FOLDER)
+    with explained(f"read {output}"):
+        inside = storage.below(folder, output)
+    if settings.keep_staging and inside in ("", MANIFEST_FOLDER):
+        raise UserError(
+            f"--keep_staging: expected another --staging than {folder}, where the kept pieces would lie among the "
+            "files of the data set; leave it out, or name another"
+        )
+    mark = unfinished.check_output(output, folder) or Unfinished()
     inputs = [parse_input(argument) for argument in settings.inputs]
     try:
         # What is wrong with the settings is said before a large input is listed.
@@ -49,40 +101,32 @@ def plan_conversion(settings: Settings) -> Conversion:
         )
     except ValueError as error:
         raise UserError(f"--{error}") from error
-    members = list_members(inputs, settings.validation_fraction)
+    listing = list_inputs(inputs, settings.validation_fraction)
+    members = listing.members
     config = replace(config, num_shards=_num_shards(members, settings))
-    staging = settings.staging or storage.join(settings.output, STAGING_FOLDER)
-    return Conversion(tuple(members), config, settings.output, staging, settings.max_reject_fraction)
+    return Conversion(
+        members=tuple(members),
+        config=config,
+        output=output,
+        mark=mark,
+        staging=folder,
+        keeps_staging=settings.keep_staging,
+        has_kept=has_kept_chunks(folder),
+        max_reject_fraction=settings.max_reject_fraction,
+        passed_over=listing.passed_over,
+        warnings=listing.warnings,
+    )
 
 
-def check_output(output: str) -> None:
-    """Raises UserError where the output folder holds a data set, or anything that no conversion wrote."""
-    try:
-        output.encode()
-    except UnicodeEncodeError as error:
-        raise UserError(f"{printable(output)}: expected a name in UTF-8 for --output; name another folder") from error
-    with explained(f"read {output}"):
-        if storage.exists(storage.join(output, CARD)):
-            raise UserError(
-                f"{output}: expected a new folder, found a finished data set; name another --output, or delete it first"
-            )
-        foreign = _foreign_files(output)
-    if foreign:
+def begin(job: Conversion) -> None:
+    """Marks the output as this conversion's. Raises UserError where another has begun, or finished, there meanwhile."""
+    mark = unfinished.check_output(job.output, job.staging)
+    if mark is not None and mark.conversion != job.mark.conversion:
         raise UserError(
-            f"{output}: expected a new folder, or that of an interrupted conversion, found {printable(foreign[0])} "
-            "in it; name another --output"
+            f"{job.output}: expected a new folder, found that of a conversion which has begun and ended meanwhile; "
+            "run the same command again to go on from there, or name another --output"
         )
-
-
-def _foreign_files(output: str) -> list[str]:
-    """Files in a folder that aren't an unfinished conversion's."""
-    found = []
-    for folder in ("", f"{MANIFEST_FOLDER}/"):
-        for file in storage.list_folder(storage.join(output, folder) if folder else output):
-            name = f"{folder}{storage.base_name(file.path)}"
-            if name != LOCK and not name.startswith(".") and not is_own_name(without_temporary_mark(name)):
-                found.append(name)
-    return sorted(found)
+    unfinished.begin(job.output, (mark or job.mark).added(job.config.num_shards))
 
 
 def _read_classes(path: str | None) -> ClassList:

@@ -21,9 +21,14 @@ from pipeline.convert.direct import Absent
 
 def serve(socket_number: int, alive: int) -> None:
     """Forks workers until the conversion's process closes its end of the socket, or is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver hears it too, and ends what it has started
-    _preload()
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+        signal.SIGHUP,
+    ):  # the driver hears it too, and ends what it has started
+        signal.signal(number, signal.SIG_IGN)
     connection = socket.socket(fileno=socket_number)
+    _preload(connection)
     woken, waker = os.pipe()
     os.set_blocking(waker, False)
     signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
@@ -53,9 +58,10 @@ def serve(socket_number: int, alive: int) -> None:
     for process in numbers:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
+    os._exit(0)
 
 
-def _preload() -> None:
+def _preload(connection: socket.socket) -> None:
     gc.disable()
     sys.meta_path.insert(0, Absent())
     logging.disable(logging.CRITICAL)  # Beam warns while it is imported, and this process prints for nobody
@@ -64,15 +70,19 @@ def _preload() -> None:
 
     import pipeline.convert.transforms
     import pipeline.convert.workers  # noqa: F401
-    from pipeline.shards import layout, packing
-    from pipeline.steps import kernels
+    from pipeline.shards import packing
+    from pipeline.shards.tfrecord import layout
+    from pipeline.steps import jit, kernels
 
     pyarrow.array([0])  # looks for pandas, the first time it is given a list
-    kernels.KERNELS.failure()
-    packing.KERNELS.failure()
-    layout.KERNELS.failure()
+    compiled = (kernels.KERNELS, packing.KERNELS, layout.KERNELS)
+    if not all(each.loads_in_a_moment() for each in compiled):
+        connection.sendall(json.dumps(["compiling", jit.is_kept]).encode() + b"\n")
+    for each in compiled:
+        each.failure()
     gc.freeze()  # nobody looks for garbage among what was imported to stay
     gc.enable()
+    connection.sendall(json.dumps(["forking", jit.is_kept]).encode() + b"\n")
 
 
 def _ended() -> list[tuple[int, int]]:
@@ -89,11 +99,11 @@ def _ended() -> list[tuple[int, int]]:
 
 def _work(environment: dict[str, str], alive: int) -> None:
     """A worker's whole life; it doesn't return."""
-    from pipeline.convert.workers import work
+    from pipeline.convert.workers import explained_start, work
 
     try:
         work(environment, alive)
     except BaseException as error:
-        os.write(2, f"{type(error).__name__}: {error}\n".encode())
+        os.write(2, f"{explained_start(error)}\n".encode(errors="replace"))
         os._exit(1)
     os._exit(0)

@@ -11,19 +11,25 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from pipeline import storage
+from pipeline.convert.direct import compiling
 from pipeline.shards import staging
+from pipeline.source.losses import loss_lines
 from schemas.dataset import Card, Split
 from schemas.errors import UserError
 from schemas.manifest import DROP_REASONS, REJECT_REASONS
 
+if TYPE_CHECKING:
+    from pipeline.convert.plan import Conversion
+
 _STORE_SECONDS = 10.0  # between two looks at a store, each of which is a request
+_COMPILE_SECONDS = 1.0  # less is no silence
 _CONVERT_SHARE = 0.6  # of the whole time, on average; the rest goes into writing the shards
 
 
@@ -41,41 +47,50 @@ class Reading:
     rate: float
     """Records a second since the start; what an earlier, interrupted run had done doesn't count."""
     seconds: float
+    left: float | None
+    """Seconds, at the pace until now; None where there is none yet."""
 
 
 class Meter:
-    """Counts what the receipts in a staging folder say is done."""
+    """Counts what the receipts in the staging folder say is done of a job."""
 
-    def __init__(self, folder: str, source_bytes: int, num_shards: int) -> None:
-        self.folder = folder
-        self.interval = _STORE_SECONDS if storage.of(folder).is_remote else 0.0
-        self.source_bytes = source_bytes
-        self.num_shards = num_shards
+    def __init__(self, job: Conversion) -> None:
+        self.job = job
+        self.folders = {job.pieces, job.private, *filter(None, [job.kept])}
+        self.interval = _STORE_SECONDS if storage.of(job.staging).is_remote else 0.0
+        self.num_shards = sum(job.config.num_shards.values())
         self.started = time.monotonic()
         self.records = self.reused = self.bytes = self.shards = 0
-        self.seen: set[str] = set()
+        self.seen: set[tuple[str, str]] = set()
         self.uncompiled = ""
         """Why the six steps aren't compiled where a chunk was converted."""
-        self.reused = self.read().records
+        self.begun = 0.0
+        first = self.read()
+        self.reused, self.begun = first.records, first.fraction
 
     def read(self) -> Reading:
-        for file in storage.list_folder(self.folder):
-            if file.path in self.seen or not staging.is_receipt(file.path):
-                continue
-            self.seen.add(file.path)
-            receipt = staging.read_receipt(file.path.removesuffix(".json")) or {}
-            if "records" in receipt:
-                self.records += receipt["records"]
-                self.bytes += receipt["source_bytes"]
-                self.uncompiled = self.uncompiled or receipt.get("uncompiled", "")
-            else:
-                self.shards += 1
-        converted = min(1.0, self.bytes / max(1, self.source_bytes))
+        for folder in self.folders:
+            for file in storage.list_folder(folder):
+                receipt = (file.path, file.version)  # a shard's is written anew where other pieces go into it
+                if receipt not in self.seen and staging.is_receipt(file.path):
+                    self.seen.add(receipt)
+                    self._count(staging.read_receipt(file.path.removesuffix(".json")) or {})
+        converted = min(1.0, self.bytes / max(1, self.job.source_bytes))
         written = min(1.0, self.shards / max(1, self.num_shards))
         fraction = _CONVERT_SHARE * converted + (1 - _CONVERT_SHARE) * written
         seconds = time.monotonic() - self.started
         rate = (self.records - self.reused) / seconds if seconds else 0.0
-        return Reading(self.records, fraction, rate, seconds)
+        done = fraction - self.begun
+        return Reading(self.records, fraction, rate, seconds, seconds * (1 - fraction) / done if done > 0 else None)
+
+    def _count(self, receipt: dict[str, Any]) -> None:
+        """Adds what it says, unless the piece is another job's."""
+        if receipt.get("source") in self.job.sources:
+            self.records += receipt["records"]
+            self.bytes += receipt["source_bytes"]
+            self.uncompiled = self.uncompiled or receipt.get("uncompiled", "")
+        elif receipt.get("job") == self.job.digest:
+            self.shards += 1
 
 
 class Display(Protocol):
@@ -123,10 +138,9 @@ class Lines:
         self.console = console
 
     def show(self, reading: Reading) -> None:
-        left = reading.seconds * (1 - reading.fraction) / reading.fraction if reading.fraction else 0
         self.console.print(
             f"{reading.fraction:4.0%}  {reading.records:,} records  {reading.rate:,.0f} records/s  "
-            f"{f'{left:,.0f} s left' if reading.fraction else ''}".rstrip(),
+            f"{'' if reading.left is None else f'{reading.left:,.0f} s left'}".rstrip(),
             highlight=False,
         )
 
@@ -139,26 +153,33 @@ def shown(meter: Meter, console: Console) -> Iterator[None]:
     """Shows the meter's readings while the block runs."""
     display: Display = Bar(console) if console.is_terminal else Lines(console)
     stop = threading.Event()
+    told: set[str] = set()
 
-    told = False
+    def tell(line: str) -> None:
+        if line not in told:
+            told.add(line)
+            console.print(line, highlight=False, markup=False)
 
     def look() -> Reading:
-        nonlocal told
         reading = meter.read()
-        if meter.uncompiled and not told:
-            told = True
-            console.print(
+        if meter.uncompiled:
+            tell(
                 f"the six steps aren't compiled ({meter.uncompiled}): the same bytes, at a fraction of the speed; "
-                "install the pinned numba to mend that",
-                highlight=False,
-                markup=False,
+                "install the pinned numba to mend that"
             )
         return reading
 
     def watch() -> None:
-        while not stop.wait(max(display.interval, meter.interval)):
-            with contextlib.suppress(UserError):  # a store that doesn't answer now: the conversion hears of it too
-                display.show(look())
+        looked = time.monotonic()
+        while not stop.wait(min(display.interval, _COMPILE_SECONDS / 2)):
+            seconds, is_kept = compiling() or (0.0, True)
+            if seconds > _COMPILE_SECONDS:
+                how = "once on this machine" if is_kept else "every time, since Numba finds no folder to keep them in"
+                tell(f"compiling the steps, {how}")
+            if time.monotonic() - looked >= max(display.interval, meter.interval):
+                with contextlib.suppress(UserError):  # a store that doesn't answer now: the conversion hears of it too
+                    display.show(look())
+                looked = time.monotonic()
 
     thread = threading.Thread(target=watch, name="progress", daemon=True)
     thread.start()
@@ -195,11 +216,12 @@ def print_summary(card: Card, output: str, seconds: float, console: Console) -> 
     row("writers", [split.writers for split in splits.values()])
     row("shards", [len(split.shards) for split in splits.values()])
     row("bytes", [_bytes(split) for split in splits.values()])
-    row("records/s", [round(of.read / seconds) for of in counts])
     console.print(table)
     for reason, meaning in {**DROP_REASONS, **REJECT_REASONS}.items():
         if any(reason in of.dropped or reason in of.rejected for of in counts):
             console.print(f"{reason}: {meaning}", highlight=False)
+    for line in loss_lines(card):
+        console.print(line, highlight=False, markup=False)
     read = sum(of.read for of in counts)
     console.print(
         f"{output}: {read:,} records in {seconds:,.1f} s, {read / seconds:,.0f} records/s",

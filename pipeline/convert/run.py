@@ -9,9 +9,10 @@ import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from pipeline.convert.direct import ForkServer, is_direct, may_fork, plan_local
+from pipeline.convert.direct import ForkServer, is_direct, loopback_without_proxy, may_fork, plan_local
 from pipeline.convert.options import Settings
-from pipeline.errors import EngineError, user_error_in
+from pipeline.errors import user_error_in
+from schemas.command.signals import heed_swallowed
 from schemas.dataset import CARD, Card, parse_card
 from schemas.errors import UserError
 
@@ -33,21 +34,25 @@ def run_conversion(
     was lost on its way.
     """
     _refuse_forked_process()
-    with _handlers_left_alone(), _fork_server(settings) as server:
+    with _handlers_left_alone(), loopback_without_proxy(), _fork_server(settings) as server:
         # Imported here: a misspelt setting doesn't wait for Arrow, nor a bad input for Beam.
         from pipeline import storage
-        from pipeline.convert.plan import check_output, plan_conversion
+        from pipeline.convert.plan import begin, plan_conversion
         from pipeline.shards import staging
         from pipeline.storage.lock import locked
 
         job = plan_conversion(settings)
+        for line in job.warnings:
+            say(line)
         run = _prepare(settings, job, server, say)
+        heed_swallowed()
         with locked(job.output):
-            check_output(job.output)  # another conversion may have finished meanwhile
+            begin(job)
             with shown(job):
                 run()
-            if not settings.keep_staging:
-                staging.clear(job.staging)
+            staging.clear(job.private)
+            if settings.staging is None:
+                staging.remove_empty(job.staging)
         return parse_card(storage.read_bytes(storage.join(job.output, CARD)), job.output)
 
 
@@ -110,7 +115,7 @@ def _prepare(
             _finish(pipeline.run())
         except Exception as error:
             if server is not None and server.loss is not None:
-                raise EngineError(server.loss) from error
+                raise server.loss from error
             message = user_error_in(f"{type(error).__name__}: {error}")
             if message is not None:
                 raise UserError(message) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
@@ -12,14 +13,15 @@ from apache_beam import pvalue
 
 from pipeline import storage
 from pipeline.convert.options import Settings
-from pipeline.convert.plan import Conversion, plan_conversion
-from pipeline.shards import publish
+from pipeline.convert.plan import Conversion, begin, plan_conversion
+from pipeline.shards import publish, unfinished
 from pipeline.shards.chunk import convert_chunk, convert_records, samples_of
 from pipeline.shards.config import ConvertConfig
 from pipeline.shards.shard import ShardReceipt, write_shard
 from pipeline.shards.staging import ChunkReceipt, StagedBatch
 from pipeline.source.archives import Member, list_members, parse_input
 from pipeline.source.chunks import Chunk, plan_chunks, read_chunk
+from pipeline.source.losses import check_rejects
 from pipeline.steps.settings import PreprocessConfig
 from schemas.classes import ClassList, default_classes
 from schemas.dataset import CARD
@@ -28,6 +30,7 @@ ShardKey = tuple[str, int]
 """(split, shard)"""
 BatchTuple = tuple[Any, ...]
 _RECEIPT = "receipt"
+_EMPTY_AT_ONCE = 16  # shards, which do nothing but wait for the disk
 
 
 class ConvertArchives(beam.PTransform):
@@ -42,6 +45,7 @@ class ConvertArchives(beam.PTransform):
         self.job = plan_conversion(settings)
 
     def expand(self, root: Any) -> Any:
+        begin(self.job)
         return convert(root.pipeline, self.job)
 
 
@@ -103,14 +107,15 @@ def convert(root: beam.Pipeline, job: Conversion) -> beam.PCollection:
         root
         | "Members" >> beam.Create(job.members, reshuffle=False)
         | "SpreadMembers" >> beam.Reshuffle()
-        | "PlanChunks" >> beam.ParDo(PlanChunks(job.staging))  # Chunk
+        | "PlanChunks" >> beam.ParDo(PlanChunks(job.private))  # Chunk
         | "SpreadChunks" >> beam.Reshuffle()
-        | "ConvertChunk" >> beam.ParDo(ConvertChunk(job.config, job.staging)).with_outputs(_RECEIPT, main="batches")
+        | "ConvertChunk"
+        >> beam.ParDo(ConvertChunk(job.config, job.pieces, job.kept)).with_outputs(_RECEIPT, main="batches")
     )
     shards = (
         converted["batches"]  # ((split, shard), StagedBatch as a tuple)
         | "ByShard" >> beam.GroupByKey()
-        | "WriteShard" >> beam.ParDo(WriteShard(job.config, job.output, job.staging))  # ShardReceipt
+        | "WriteShard" >> beam.ParDo(WriteShard(job.config, job.output, job.private, job.digest))  # ShardReceipt
     )
     receipts = (converted[_RECEIPT], shards) | "Receipts" >> beam.Flatten()  # ChunkReceipt | ShardReceipt
     # From a beginning of its own: it has its say where there is no receipt, too.
@@ -133,9 +138,10 @@ class ConvertChunk(_FileFn):
 
     config: ConvertConfig
     staging: str
+    kept: str | None
 
     def process(self, chunk: Chunk) -> Iterator[tuple[ShardKey, BatchTuple] | pvalue.TaggedOutput]:
-        receipt = convert_chunk(chunk, self.config, self.staging)
+        receipt = convert_chunk(chunk, self.config, self.staging, self.kept)
         # Publish gathers every chunk's receipt, and has no use for the batches of each.
         yield pvalue.TaggedOutput(_RECEIPT, replace(receipt, batches=[]))
         for key, batch in receipt.staged_batches():
@@ -149,11 +155,12 @@ class WriteShard(_FileFn):
     config: ConvertConfig
     output: str
     staging: str
+    job: str
 
     def process(self, keyed: tuple[ShardKey, Iterable[BatchTuple]]) -> Iterator[ShardReceipt]:
         (split, shard), batches = keyed
         staged = [StagedBatch(*batch) for batch in batches]
-        yield write_shard(split, shard, staged, self.config, self.output, self.staging)
+        yield write_shard(split, shard, staged, self.config, self.output, self.staging, self.job)
 
 
 @dataclass(eq=False)
@@ -168,16 +175,23 @@ class Publish(_FileFn):
         chunks = [receipt for receipt in receipts if isinstance(receipt, ChunkReceipt)]
         shards = [receipt for receipt in receipts if isinstance(receipt, ShardReceipt)]
         shards += self._write_empty_shards({(receipt.split, receipt.shard) for receipt in shards})
-        card = publish.build_card(job.members, chunks, shards, job.config)
+        card = publish.build_card(job.members, chunks, shards, job.config, job.passed_over)
         publish.check_sources(job.members)
-        publish.check_rejects(card, job.max_reject_fraction)
+        check_rejects(card, job.max_reject_fraction)
         publish.write_side_files(card, job.config, job.output)
-        storage.delete(publish.leftovers(card, job.output))
+        unfinished.remove_leftovers(job.output, publish.paths(card))
         publish.write_card(card, job.output)
+        unfinished.end(job.output)
         yield storage.join(job.output, CARD)
 
     def _write_empty_shards(self, written: set[ShardKey]) -> list[ShardReceipt]:
         """A shard that nothing falls into is a file too."""
         job = self.job
         keys = [(split, shard) for split, count in job.config.num_shards.items() for shard in range(count)]
-        return [write_shard(*key, [], job.config, job.output, job.staging) for key in keys if key not in written]
+        empty = [key for key in keys if key not in written]
+
+        def write(key: ShardKey) -> ShardReceipt:
+            return write_shard(*key, [], job.config, job.output, job.private, job.digest)
+
+        with ThreadPoolExecutor(_EMPTY_AT_ONCE) as executor:
+            return list(executor.map(write, empty))

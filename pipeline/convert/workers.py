@@ -10,8 +10,10 @@ import logging
 import os
 import sys
 import threading
+import time
 from typing import Any
 
+import grpc
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability import python_urns
 from apache_beam.portability.api import beam_fn_api_pb2, beam_provision_api_pb2, endpoints_pb2
@@ -27,6 +29,11 @@ from pipeline.convert.direct import ForkServer
 
 _FINISH_SECONDS = 10.0  # for a worker to end after Beam has told it to
 _AGAIN_SECONDS = 0.1
+_PATIENCE = {"importing": 120.0, "compiling": 600.0, "forking": 90.0}
+"""By what the fork server does: seconds for it to go on, and at last for a worker to connect.
+
+The driver has imported the same before it asks for a worker, and a worker gives up after a minute by itself.
+"""
 
 
 def forked_runner(server: ForkServer, options: PipelineOptions) -> FnApiRunner:
@@ -72,14 +79,29 @@ class _ForkedWorkerHandler(GrpcWorkerHandler):
 
     def _watch(self) -> None:
         """What the driver waits for, or asks for later, is answered with an error once the worker has ended."""
-        self._worker.ended.wait()
+        server, worker = self.fork_server, self._worker
+        while not (worker.ended.wait(_AGAIN_SECONDS) or self._is_connected() or self._stopping.is_set()):
+            if time.monotonic() - max(server.since, worker.asked) > _PATIENCE[server.phase]:
+                break
+        else:
+            worker.ended.wait()
         if self._stopping.is_set():
             return
-        self.fork_server.lose(self._worker)
+        server.lose(worker, connected=self._is_connected())
         while not self._stopping.wait(_AGAIN_SECONDS):
             for instruction, future in list(self.control_conn._futures_by_id.items()):
-                lost = beam_fn_api_pb2.InstructionResponse(instruction_id=instruction, error=self.fork_server.loss)
+                lost = beam_fn_api_pb2.InstructionResponse(instruction_id=instruction, error=str(server.loss))
                 future.set(lost)
+
+    def _is_connected(self) -> bool:
+        return self.control_conn._input is not None
+
+
+def explained_start(error: BaseException) -> str:
+    """A worker's last words."""
+    if isinstance(error, grpc.FutureTimeoutError):
+        return "it can't reach this process on localhost; a firewall, or a proxy?"
+    return f"{type(error).__name__}: {error}"
 
 
 def work(environment: dict[str, str], alive: int) -> None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TextIO
 
 from pipeline import storage
-from schemas.command import EXIT_DIFFERENT, Parser, at_least, run_command
+from schemas.command import EXIT_DIFFERENT, Parser, at_least, expanded, path_or_url, prints_its_product, run_command
 from schemas.errors import UserError
 
 _USAGE = """python -m pipeline.inspect DIR [--format F] [--checksums] [--against PATH …]
@@ -28,12 +26,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: list[str]) -> int:
-    with _unbreakable(sys.stdout) as out:
-        if arguments[:1] == ["diff"]:
-            return _diff(arguments[1:], out)
-        if arguments[1:2] == ["show"]:
-            return _show(arguments[0], arguments[2:], out)
-        return _inspect(arguments, out)
+    if arguments[:1] == ["diff"]:
+        return _diff(arguments[1:], sys.stdout)
+    if arguments[1:2] == ["show"]:
+        return _show(expanded(arguments[0]), arguments[2:], sys.stdout)
+    return _inspect(arguments, sys.stdout)
 
 
 def _inspect(argv: Sequence[str], out: TextIO) -> int:
@@ -45,10 +42,12 @@ def _inspect(argv: Sequence[str], out: TextIO) -> int:
         "--s3_endpoint_url=URL and its kin lead to a store that isn't Amazon's: docs/object-storage.md.",
     )
     add = parser.add_argument
-    add("folder", metavar="DIR", help="the folder of a data set, or its URL")
+    add("folder", type=path_or_url, metavar="DIR", help="the folder of a data set, or its URL")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--sql", metavar="QUERY", help="ask the manifest: DuckDB's SQL over one view, manifest")
-    what.add_argument("--html", metavar="FILE", help="write a report: one file that needs nothing else to be read")
+    what.add_argument(
+        "--html", type=path_or_url, metavar="FILE", help="write a report: one file that needs nothing else to be read"
+    )
     what.add_argument(
         "--index", action="store_true", help="write an .idx beside each shard, for DALI's TFRecord reader"
     )
@@ -70,6 +69,8 @@ def _inspect(argv: Sequence[str], out: TextIO) -> int:
         raise UserError(f"--format {arguments.format}: expected the summary or --sql with it")
     if arguments.against and not (arguments.html or arguments.checksums):
         raise UserError("--against: expected show, --html or --checksums with it; nothing else looks into the archives")
+    if not (arguments.html or arguments.index):
+        prints_its_product()
     # Each imports what it needs, so that --help doesn't wait for Arrow, OpenCV and DuckDB.
     if arguments.sql is not None:
         from pipeline.inspect.sql import print_answer
@@ -111,7 +112,7 @@ def _show(folder: str, argv: Sequence[str], out: TextIO) -> int:
         metavar="N",
         help="with --char or --writer: how many (default: %(default)s)",
     )
-    add("--output", metavar="FILE", help="a PNG instead of blocks on the terminal")
+    add("--output", type=path_or_url, metavar="FILE", help="a PNG instead of blocks on the terminal")
     _add_against(parser)
     arguments = _parse(parser, argv)
     if bool(arguments.sample_ids) == bool(arguments.char or arguments.writer):
@@ -119,6 +120,8 @@ def _show(folder: str, argv: Sequence[str], out: TextIO) -> int:
     at_least(1, "--limit", arguments.limit)
     if arguments.output and not arguments.output.lower().endswith(".png"):
         raise UserError(f"--output {arguments.output}: expected a name that ends in .png")
+    if not arguments.output:
+        prints_its_product()
     from pipeline.inspect.manifest import open_dataset
     from pipeline.inspect.show import choose_named, choose_where, show
 
@@ -137,9 +140,12 @@ def _diff(argv: Sequence[str], out: TextIO) -> int:
         "What differs between two data sets: settings, records, labels, pixels. Ends with status 1 if "
         "something does, 0 if nothing does.",
     )
-    parser.add_argument("folders", nargs=2, metavar="DIR", help="the folder of a data set, or its URL")
+    parser.add_argument(
+        "folders", type=path_or_url, nargs=2, metavar="DIR", help="the folder of a data set, or its URL"
+    )
     parser.add_argument("--format", choices=("table", "json"), default="table", help="default: table")
     arguments = _parse(parser, argv)
+    prints_its_product()
     from pipeline.inspect.diff import print_differences
 
     a, b = arguments.folders
@@ -153,22 +159,10 @@ def _parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Nam
 def _add_against(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--against",
+        type=path_or_url,
         nargs="+",
         action="extend",
         default=[],
         metavar="PATH",
         help="where the archives lie now, if not where the card says",
     )
-
-
-@contextlib.contextmanager
-def _unbreakable(stream: TextIO) -> Iterator[TextIO]:
-    """The stream, but characters it can't hold are escaped, and a reader who has seen enough ends the program."""
-    if hasattr(stream, "reconfigure"):
-        stream.reconfigure(errors="backslashreplace")
-    try:
-        yield stream
-        stream.flush()
-    except BrokenPipeError:
-        # What is left in the buffer would fail again at the interpreter's end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

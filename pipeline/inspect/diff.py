@@ -11,6 +11,7 @@ import numpy as np
 
 from pipeline.inspect.manifest import COLUMNS, Inspected, Row, explained_duckdb, fetched, open_beside
 from pipeline.inspect.pictures.stored import read_sample
+from schemas.command import can_hold_any_text
 from schemas.dataset import Card
 from schemas.errors import printable
 
@@ -53,7 +54,7 @@ def print_differences(folder_a: str, folder_b: str, style: str, out: TextIO) -> 
     found = differences(a, b)
     if style == "json":
         fields_ = {"a": a.folder, "b": b.folder, "differences": [asdict(one) for one in found]}
-        out.write(json.dumps(fields_, ensure_ascii=False, indent=1) + "\n")
+        out.write(json.dumps(fields_, ensure_ascii=not can_hold_any_text(out), indent=1) + "\n")
         return bool(found)
     for one in found:
         print(f"{one.kind}: {one.count:,}", file=out)

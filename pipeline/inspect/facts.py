@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.inspect.manifest import Inspected
+from pipeline.source.losses import loss_lines, passed_over_lines
 from schemas.dataset import Counts
 
 EXTREMES = 8
@@ -77,6 +78,10 @@ class Facts:
     identical: Identical
     shared_writers: list[tuple[str, str]]
     """(writer, splits) of writers in more than one split."""
+    losses: list[str]
+    """A line for each way in which members gave less than they might have."""
+    passed_over: list[str]
+    """What the inputs held beside GNT."""
 
 
 def gather(inspected: Inspected) -> Facts:
@@ -100,6 +105,8 @@ def gather(inspected: Inspected) -> Facts:
         missing=missing,
         identical=_identical(inspected),
         shared_writers=shared,
+        losses=loss_lines(inspected.card),
+        passed_over=passed_over_lines(inspected.card),
     )
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from pipeline import storage
-from pipeline.inspect.manifest import Inspected
+from pipeline.inspect.manifest import COMMAND, Inspected
 from schemas.dataset import index_name
 from schemas.errors import explained
+from schemas.machine import not_own
+
+_INDEX = re.compile(rb"(\d+ \d+\n)*")
+"""What an index file holds, and nothing else."""
 
 
 def write_index(inspected: Inspected) -> Iterator[str]:
@@ -18,5 +23,7 @@ def write_index(inspected: Inspected) -> Iterator[str]:
         )
         path = storage.join(inspected.folder, index_name(shard))
         with explained(f"write {path}"):
+            if not _INDEX.fullmatch(storage.read_if_there(path) or b""):
+                raise not_own(path, COMMAND)
             storage.write_bytes(path, "".join(f"{offset} {size}\n" for offset, size in frames).encode())
         yield path

@@ -18,6 +18,7 @@ from schemas.dataset import MANIFEST_FOLDER, Card
 from schemas.errors import UserError, explained, printable
 from schemas.manifest import MANIFEST_SCHEMA
 
+COMMAND = "pipeline.inspect"
 VIEW = "manifest"
 COLUMNS = MANIFEST_SCHEMA.names
 VERIFY = "python -m pipeline.verify says what is damaged"

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TextIO
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from pipeline.inspect.facts import EXTREMES, Facts, SplitFacts, Spread, gather
 from pipeline.inspect.manifest import Inspected
 from pipeline.inspect.official import checksum_lines, official_lines
+from schemas.command import can_hold_any_text, make_console, print_whole
 from schemas.errors import printable
 from schemas.manifest import DROP_REASONS, REJECT_REASONS
 
@@ -26,11 +26,11 @@ def print_overview(inspected: Inspected, style: str, against: Sequence[str] | No
         official += checksum_lines(inspected.card, against)
     if style == "json":
         fields = {"folder": inspected.folder, **asdict(facts), "official": official}
-        out.write(json.dumps(fields, ensure_ascii=False, indent=1) + "\n")
+        out.write(json.dumps(fields, ensure_ascii=not can_hold_any_text(out), indent=1) + "\n")
         return
-    console = Console(file=out, soft_wrap=True, highlight=False)
+    console = make_console(out)
     console.print(Text(printable(_title(inspected)), style="bold"))
-    console.print(_split_table(facts.splits))
+    print_whole(console, _split_table(facts.splits))
     console.print("¹ least … median … most")
     reasons = {reason for one in facts.splits.values() for reason in (*one.counts.dropped, *one.counts.rejected)}
     for reason, meaning in {**DROP_REASONS, **REJECT_REASONS}.items():
@@ -90,6 +90,8 @@ def findings(facts: Facts, official: Sequence[str]) -> list[tuple[str, list[str]
         ("writers with missing characters", _missing(facts)),
         ("identical bitmaps", _identical(facts)),
         ("writers in more than one split", [_shared(facts)]),
+        ("lost", facts.losses if len(facts.losses) == 1 else ["", *facts.losses] if facts.losses else ["nothing"]),
+        ("passed over", facts.passed_over),
         ("published archives", list(official) if len(official) == 1 else ["", *official]),
     ]
 

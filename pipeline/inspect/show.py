@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TextIO
 
 from pipeline import storage
-from pipeline.inspect.manifest import Inspected, Row
+from pipeline.inspect.manifest import COMMAND, Inspected, Row
 from pipeline.inspect.pictures import blocks
 from pipeline.inspect.pictures.originals import Originals
 from pipeline.inspect.pictures.sheet import png, sheet
@@ -15,11 +15,14 @@ from pipeline.inspect.pictures.steps import STORED, Picture, step_pictures
 from pipeline.inspect.pictures.stored import read_sample
 from pipeline.shards.reading import preprocess_config
 from schemas.errors import UserError, explained, printable
+from schemas.machine import marked_png
 from schemas.manifest import KEPT
 
 
 def show(inspected: Inspected, rows: Sequence[Row], against: Sequence[str], output: str | None, out: TextIO) -> None:
     """Draws the records on `out`, or into the PNG `output`. Raises UserError if there are none to draw."""
+    if output:
+        storage.check_output(output, COMMAND)
     drawn, lost = pictures_of(inspected, rows, against)
     if lost and not drawn:
         raise UserError(lost[0])
@@ -37,7 +40,7 @@ def show(inspected: Inspected, rows: Sequence[Row], against: Sequence[str], outp
         if not with_pictures:
             raise UserError(f"{output}: expected a picture to write, found none of these records readable; name others")
         with explained(f"write {output}"):
-            storage.write_bytes(output, png(sheet(with_pictures)))
+            storage.write_output(output, marked_png(png(sheet(with_pictures)), COMMAND), COMMAND)
         print(output, file=out)
 
 

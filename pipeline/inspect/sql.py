@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, TextIO
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from pipeline.inspect.manifest import explained_duckdb, fetched, open_sealed
-from schemas.errors import printable
+from schemas.command import can_hold_any_text, make_console, print_whole
+from schemas.errors import UserError, printable
 
 MOST_TABLE_ROWS = 500
 """What a table on a terminal shows; the other formats give every row."""
@@ -24,11 +24,15 @@ _ADVICE = "the only view is manifest, DESCRIBE manifest lists its columns; no fi
 
 def print_answer(folder: str, sql: str, style: str, out: TextIO) -> None:
     """Runs `sql` over the manifest and prints what it gives. Raises UserError for SQL that can't be run."""
+    try:
+        sql.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"--sql: expected UTF-8, found something else at character {error.start:,}") from error
     inspected = open_sealed(folder)
     with explained_duckdb("--sql", _ADVICE):
         result = inspected.connection.execute(sql)
-        if result.description is None:
-            return
+        if result is None or result.description is None:
+            raise UserError(f"--sql: expected a question, found none in {sql!r}; for instance SELECT * FROM manifest")
         names = [str(column[0]) for column in result.description]
         _STYLES[style](names, fetched(result), out)
 
@@ -41,10 +45,10 @@ def _print_csv(names: Sequence[str], rows: _Rows, out: TextIO) -> None:
 
 def _print_json(names: Sequence[str], rows: _Rows, out: TextIO) -> None:
     """An array with an object a line, so that a large answer needn't fit into memory."""
-    separator = "["
+    separator, in_ascii = "[", not can_hold_any_text(out)
     for row in rows:
         fields = {name: _plain(value) for name, value in zip(names, row, strict=True)}
-        out.write(f"{separator}\n {json.dumps(fields, ensure_ascii=False, default=str)}")
+        out.write(f"{separator}\n {json.dumps(fields, ensure_ascii=in_ascii, default=str)}")
         separator = ","
     out.write("[]\n" if separator == "[" else "\n]\n")
 
@@ -58,11 +62,10 @@ def _print_table(names: Sequence[str], rows: _Rows, out: TextIO) -> None:
         table.add_column(Text(printable(name)), justify="right" if is_number else "left", no_wrap=True)
     for row in shown:
         table.add_row(*(Text(_shown(value)) for value in row))
-    console = Console(file=out, soft_wrap=True)
-    # Off a terminal nobody's line ends: what is cut there is lost.
-    console.print(table, **({} if console.is_terminal else {"width": 10_000}))  # type: ignore[arg-type]
+    console = make_console(out)
+    print_whole(console, table)
     if more:
-        console.print(f"… and {more:,} more rows; add LIMIT, or take --format csv or json for all", highlight=False)
+        console.print(f"… and {more:,} more rows; add LIMIT, or take --format csv or json for all")
 
 
 def _plain(value: Any) -> Any:

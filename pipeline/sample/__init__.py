@@ -10,10 +10,9 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from pipeline.sample.files import MOST_WRITERS, SampleConfig, write_sample
-from schemas.command import Parser, run_command
+from schemas.command import Parser, local_path, run_command
 from schemas.errors import explained
 from schemas.machine import available_cores
 
@@ -23,7 +22,7 @@ def _parse(arguments: Sequence[str] | None) -> SampleConfig:
         "pipeline.sample",
         "Draw a synthetic handwriting data set as GNT archives: real characters, invented writers.",
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="a new or empty folder")
+    parser.add_argument("--output", type=local_path, required=True, metavar="DIR", help="a new or empty folder")
     parser.add_argument(
         "--writers", type=int, default=12, help=f"1 to {MOST_WRITERS}; a fifth of them for testing (default: 12)"
     )

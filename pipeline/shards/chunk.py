@@ -14,13 +14,23 @@ import xxhash
 from pipeline import storage
 from pipeline.shards import staging
 from pipeline.shards.config import ConvertConfig
-from pipeline.shards.frames import encode_png
 from pipeline.shards.staging import ChunkReceipt
+from pipeline.shards.tfrecord.frames import encode_png
 from pipeline.source import gnt
+from pipeline.source.archives import Member
 from pipeline.source.chunks import Chunk, read_chunk
 from schemas.classes import OUTSIDE, character_of
 from schemas.example import sample_id_prefix
-from schemas.manifest import CROP_COLUMNS, DROPPED, KEPT, NOT_SAMPLED, OUTSIDE_CLASS_SET, REJECTED, UNUSABLE_REASONS
+from schemas.manifest import (
+    CROP_COLUMNS,
+    DROPPED,
+    KEPT,
+    LOST_REASONS,
+    NOT_SAMPLED,
+    OUTSIDE_CLASS_SET,
+    REJECTED,
+    UNUSABLE_REASONS,
+)
 
 GROUP_RECORDS, _GROUP_BYTES = 4096, 64 << 20  # 64 MiB: most samples held in memory at once
 _BLOCK_BYTES = 256 << 10  # 256 KiB of samples at a time, with as much of bitmaps, stay in a core's cache
@@ -37,22 +47,39 @@ _OF_FAULT = {gnt.SOUND: _KEPT, **{fault: _OUTCOMES.index((REJECTED, fault)) for 
 _SAMPLE_COLUMNS = ["sample_id", "split", "label", "char", "writer"]
 
 
-def convert_chunk(chunk: Chunk, config: ConvertConfig, staging_folder: str) -> ChunkReceipt:
-    """Stages a chunk and returns its receipt; one that is staged already is left as it is."""
-    path = staging.chunk_path(staging_folder, chunk.digest(config.digest(chunk.member.split)))
-    receipt = staging.read_chunk_receipt(path) or _stage(chunk, config, path)
+def convert_chunk(chunk: Chunk, config: ConvertConfig, staging_folder: str, kept: str | None = None) -> ChunkReceipt:
+    """Stages a chunk and returns its receipt; one that is staged already, there or in `kept`, is left as it is."""
+    digest = chunk.digest(config.digest(chunk.member.split))
+    for folder in filter(None, (kept, staging_folder)):
+        receipt = staging.read_chunk_receipt(staging.chunk_path(folder, digest))
+        if receipt is not None:
+            break
+    else:
+        receipt = _stage(chunk, config, staging.chunk_path(staging_folder, digest))
     if chunk.unpacked is not None:
         storage.delete([chunk.unpacked])
     return receipt
+
+
+def source_digest(member: Member, config: ConvertConfig) -> str:
+    """Equal for the pieces of a member, in one conversion and in others that can use them."""
+    return Chunk(member, 0, member.size_bytes, 0).digest(config.digest(member.split))
 
 
 def _stage(chunk: Chunk, config: ConvertConfig, path: str) -> ChunkReceipt:
     from pipeline.steps.records import uncompiled  # Numba is imported by who converts, not by who starts it
 
     data = read_chunk(chunk)
-    records, batches = staging.write_staged_chunk(
-        path, convert_records(data, chunk, config), config.num_shards[chunk.member.split]
-    )
+    lost_bytes = 0
+
+    def tables() -> Iterator[pa.Table]:
+        nonlocal lost_bytes
+        for table in convert_records(data, chunk, config):
+            reasons, sizes = table["reason"].to_pylist(), table["source_bytes"].to_pylist()
+            lost_bytes += sum(size for size, reason in zip(sizes, reasons, strict=True) if reason in LOST_REASONS)
+            yield table
+
+    records, batches = staging.write_staged_chunk(path, tables(), config.num_shards[chunk.member.split])
     member = chunk.member
     receipt = ChunkReceipt(
         split=member.split,
@@ -63,7 +90,9 @@ def _stage(chunk: Chunk, config: ConvertConfig, path: str) -> ChunkReceipt:
         path=path,
         content=storage.fingerprint(path),
         batches=batches,
+        source=source_digest(member, config),
         uncompiled=uncompiled(),
+        lost_bytes=lost_bytes,
     )
     staging.commit_chunk(receipt)
     return receipt
@@ -71,10 +100,10 @@ def _stage(chunk: Chunk, config: ConvertConfig, path: str) -> ChunkReceipt:
 
 def convert_records(data: bytes, chunk: Chunk, config: ConvertConfig) -> Iterator[pa.Table]:
     """Tables of STAGED_SCHEMA, a row for every record in `data`: a few thousand each, in the order of their shards."""
-    records = gnt.walk(data, last=True)
-    step = min(GROUP_RECORDS, max(1, _GROUP_BYTES // config.preprocess.image_size**2))
-    for begin in range(0, len(records), step):
-        yield _Group(data, chunk, config, records, begin, min(begin + step, len(records))).table()
+    first, most = chunk.first_record, min(GROUP_RECORDS, max(1, _GROUP_BYTES // config.preprocess.image_size**2))
+    for records in gnt.walk_in_parts(data, most):
+        yield _Group(data, chunk, config, records, first).table()
+        first += len(records)
 
 
 def samples_of(table: pa.Table, config: ConvertConfig) -> Iterator[dict[str, Any]]:
@@ -92,25 +121,24 @@ class _Group:
     """The columns of a few thousand records while they are filled, an array or a list each."""
 
     def __init__(
-        self, data: bytes, chunk: Chunk, config: ConvertConfig, records: gnt.Records, begin: int, end: int
+        self, data: bytes, chunk: Chunk, config: ConvertConfig, records: gnt.Records, first_record: int
     ) -> None:
         self.chunk = chunk
         self.config = config
         self.data = memoryview(data)
-        member, self.count = chunk.member, end - begin
+        member, self.count = chunk.member, len(records)
         prefix = sample_id_prefix(member.split, member.name)
-        index = np.arange(begin, end) + chunk.first_record
+        index = first_record + np.arange(self.count)
         sample_ids = [f"{prefix}{number}".encode() for number in index.tolist()]
         key = np.frombuffer(b"".join([_key(sample_id) for sample_id in sample_ids]), ">u8").astype(np.uint64)
         # By shard from the start: sorted afterwards, every image would be copied once more.
         order = np.argsort(staging.shard_of(key, config.num_shards[member.split]), kind="stable")
         self.sample_ids = [sample_ids[i] for i in order.tolist()]
         self.record_index, self.key = index[order], key[order]
-        part = begin + order
-        self.offset, self.size = records.offset[part], records.size[part]
-        self.tag_code, self.width, self.height = records.tag_code[part], records.width[part], records.height[part]
+        self.offset, self.size = records.offset[order], records.size[order]
+        self.tag_code, self.width, self.height = records.tag_code[order], records.width[order], records.height[order]
         self.label = np.where(self.tag_code < 0, OUTSIDE, config.classes.labels_by_tag_code[self.tag_code])
-        self.outcome = np.array([_OF_FAULT[records.fault[i]] for i in part.tolist()], np.int8)
+        self.outcome = np.array([_OF_FAULT[records.fault[i]] for i in order.tolist()], np.int8)
         """Index into _OUTCOMES."""
 
     def table(self) -> pa.Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -14,8 +15,11 @@ from pipeline.steps.settings import PreprocessConfig
 from schemas.classes import ClassList, default_classes
 from schemas.example import FORMAT_VERSION, IMAGE_ENCODINGS, ImageEncoding
 
-LIBRARIES = ("numpy", "opencv-python", "pyarrow", "google-crc32c", "xxhash", "deflate")
-"""What the bytes pass through; their versions stand on the card."""
+LIBRARIES = ("numpy", "numba", "pyarrow", "google-crc32c", "xxhash", "deflate", "hwdb-shards")
+"""What the bytes pass through, this package among them; their versions stand on the card."""
+_UNKNOWN = "unknown"
+_OPENCV = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
+"""One of them holds the calls of the plain steps."""
 
 
 @dataclass(frozen=True)
@@ -58,14 +62,16 @@ class ConvertConfig:
         return hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
-def library_versions() -> dict[str, str]:
-    """The installed version of everything the bytes pass through."""
-    return {library: _installed_version(library) for library in LIBRARIES}
+def library_versions(*, uncompiled: bool = False) -> dict[str, str]:
+    """The installed version of everything the bytes pass through: `uncompiled` where Numba couldn't be had."""
+    versions = {library: _installed_version(library) for library in LIBRARIES}
+    return {**versions, _OPENCV[0]: _installed_version(*_OPENCV)} if uncompiled else versions
 
 
 @cache  # every chunk's digest asks
-def _installed_version(library: str) -> str:
-    try:
-        return metadata.version(library)
-    except metadata.PackageNotFoundError:
-        return metadata.version(f"{library}-headless")  # OpenCV's, the same code
+def _installed_version(*names: str) -> str:
+    """Of the first of the distributions that is installed; what isn't installed by pip may be none of them."""
+    for name in names:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            return str(metadata.version(name) or _UNKNOWN)
+    return _UNKNOWN

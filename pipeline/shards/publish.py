@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,29 +14,37 @@ from pipeline import storage
 from pipeline.shards.config import ConvertConfig, library_versions
 from pipeline.shards.shard import ShardReceipt
 from pipeline.shards.staging import ChunkReceipt
-from pipeline.source.archives import Member
+from pipeline.source.members import Member, what_instead
 from schemas import dataset
 from schemas.classes import ClassList
-from schemas.dataset import Card, Counts, MemberInput, Split
+from schemas.dataset import Card, Counts, MemberInput, PassedOver, Split
 from schemas.errors import UserError, explained, printable
 from schemas.example import FORMAT_VERSION, IMAGE, LABEL, SAMPLE_ID
-from schemas.machine import without_temporary_mark
 from schemas.manifest import DROPPED, KEPT, REJECTED
+
+_MOST_HEADS = 100  # members of which the first bytes are asked what they are instead of GNT
 
 
 def build_card(
-    members: Sequence[Member], chunks: Iterable[ChunkReceipt], shards: Iterable[ShardReceipt], config: ConvertConfig
+    members: Sequence[Member],
+    chunks: Iterable[ChunkReceipt],
+    shards: Iterable[ShardReceipt],
+    config: ConvertConfig,
+    passed_over: PassedOver | None = None,
 ) -> Card:
     """The card of a finished conversion. Raises RuntimeError if any record that was read isn't accounted for."""
-    read = Counter[tuple[str, str]]()
+    read, lost, uncompiled = Counter[tuple[str, str]](), Counter[tuple[str, str]](), False
     for chunk in chunks:
         read[chunk.split, chunk.member] += chunk.records
+        lost[chunk.split, chunk.member] += chunk.lost_bytes
+        uncompiled = uncompiled or bool(chunk.uncompiled)
     shards = sorted(shards, key=lambda shard: (shard.split, shard.shard))
     kinds: dict[tuple[str, str], Counter[str]] = {}
     for shard in shards:
         for member, counted in shard.members.items():
             kinds.setdefault((shard.split, member), Counter()).update(counted)
-    inputs = [_member_input(member, read, kinds) for member in members]
+    inputs = [_member_input(member, read, lost, kinds) for member in members]
+    inputs = _with_what_they_are(inputs, members)
     splits = {}
     for split in sorted(config.num_shards, key=dataset.SPLITS.index):
         own = [shard for shard in shards if shard.split == split]
@@ -54,34 +63,11 @@ def build_card(
         config=config.as_json(),
         class_count=len(config.classes),
         class_digest=config.classes.digest,
-        libraries=library_versions(),
+        libraries=library_versions(uncompiled=uncompiled),
         splits=splits,
         inputs=inputs,
+        passed_over=passed_over,
     )
-
-
-def check_rejects(card: Card, max_reject_fraction: float) -> None:
-    """Raises UserError if a split lost more records than that, or kept none."""
-    for name, split in card.splits.items():
-        counts = split.counts
-        rejected = sum(counts.rejected.values())
-        if rejected > max_reject_fraction * counts.read:
-            reasons = ", ".join(f"{reason} {n:,}" for reason, n in counts.rejected.items())
-            worst = max(
-                (entry for entry in card.inputs if entry.split == name),
-                key=lambda entry: sum(entry.counts.rejected.values()),
-            )
-            raise UserError(
-                f"{name}: expected at most {max_reject_fraction:.2%} of the records rejected, found {rejected:,} of "
-                f"{counts.read:,} ({reasons}), most of them in {worst.member} of {worst.location}; replace damaged "
-                "archives, or allow more with --max_reject_fraction"
-            )
-        if not counts.kept:
-            reasons = ", ".join(f"{n:,} {reason}" for reason, n in {**counts.dropped, **counts.rejected}.items())
-            raise UserError(
-                f"{name}: expected records to keep, found none among {counts.read:,}"
-                f"{f' ({reasons})' if reasons else ''}; check the input and --classes"
-            )
 
 
 def side_files(card: Card, classes: ClassList) -> dict[str, str]:
@@ -100,11 +86,16 @@ def check_sources(members: Sequence[Member]) -> None:
         if member.zip_entry is None:
             with explained(f"read {member.location}"):
                 now = storage.status(member.location)
-            if now is None or (now.size_bytes, now.version) != (member.size_bytes, member.version):
+            if now is None or now.size_bytes != member.size_bytes or _times(now.version) != _times(member.version):
                 raise UserError(
                     f"{member.location}: expected the file that was listed, found it changed during the conversion; "
                     "run the same command again when it is complete"
                 )
+
+
+def _times(version: str) -> list[str]:
+    """Without the inode: some mounts give a file another one whenever they have forgotten it."""
+    return version.split()[:2]
 
 
 def write_side_files(card: Card, config: ConvertConfig, output: str) -> None:
@@ -116,23 +107,26 @@ def write_card(card: Card, output: str) -> None:
     _write(output, dataset.CARD, card.to_json())
 
 
-def leftovers(card: Card, output: str) -> list[str]:
-    """Files of an earlier, unfinished conversion: shards and manifest parts the card doesn't name, temporary ones."""
-    mine = {dataset.CARD, *dataset.SIDE_FILES}
-    mine.update(
-        path for split in card.splits.values() for file in split.shards for path in (file.path, file.manifest_path)
-    )
-    found = []
-    for folder in ("", f"{dataset.MANIFEST_FOLDER}/"):
-        for file in storage.list_folder(storage.join(output, folder) if folder else output):
-            name = f"{folder}{storage.base_name(file.path)}"
-            if name not in mine and dataset.is_own_name(without_temporary_mark(name)):
-                found.append(file.path)
-    return found
+def paths(card: Card) -> list[str]:
+    """Of every file of the data set but the card, relative to its folder."""
+    files = [file for split in card.splits.values() for file in split.shards]
+    return [*dataset.SIDE_FILES, *(path for file in files for path in (file.path, file.manifest_path))]
+
+
+def _with_what_they_are(inputs: Sequence[MemberInput], members: Sequence[Member]) -> list[MemberInput]:
+    """The same; the first of those in which all bytes are lost are looked into."""
+    named = list(inputs)
+    lost = [i for i, entry in enumerate(inputs) if entry.bytes and entry.lost_bytes == entry.bytes]
+    for i in lost[:_MOST_HEADS]:
+        named[i] = replace(inputs[i], what=what_instead(members[i]))
+    return named
 
 
 def _member_input(
-    member: Member, read: Mapping[tuple[str, str], int], kinds: Mapping[tuple[str, str], Mapping[str, int]]
+    member: Member,
+    read: Mapping[tuple[str, str], int],
+    lost: Mapping[tuple[str, str], int],
+    kinds: Mapping[tuple[str, str], Mapping[str, int]],
 ) -> MemberInput:
     key = (member.split, member.name)
     counts = _counts(read.get(key, 0), kinds.get(key, {}))
@@ -147,6 +141,7 @@ def _member_input(
         writer=member.writer,
         bytes=member.size_bytes,
         counts=counts,
+        lost_bytes=lost.get(key, 0),
     )
 
 

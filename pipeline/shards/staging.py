@@ -7,7 +7,9 @@ it says what the file must hold to be whole, and where each shard's rows lie in 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
+import mmap
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -67,8 +69,12 @@ class ChunkReceipt:
     """The file's fingerprint."""
     batches: list[tuple[int, int, int, int, int]]
     """(shard, rows, first byte, bytes, their CRC-32C) of each record batch in the file."""
+    source: str = ""
+    """Digest of its member and of the settings: shows whether it is a piece of this conversion or of another."""
     uncompiled: str = ""
     """Why the six steps weren't compiled where it was converted."""
+    lost_bytes: int = 0
+    """Of records rejected for one of LOST_REASONS."""
 
     def staged_batches(self) -> Iterator[tuple[tuple[str, int], StagedBatch]]:
         """((split, shard), where its rows lie) for each record batch."""
@@ -77,17 +83,33 @@ class ChunkReceipt:
             yield (self.split, shard), StagedBatch(order, self.path, number, begin, size, crc)
 
 
+MOST_SHARDS = 1 << 31
 _HEADER_BYTES = 8 + STAGED_SCHEMA.serialize().size
 _REQUESTS_AT_ONCE = 8
 _OWN_NAME = re.compile(r"(chunk|shard|unpacked)-.*")
 
 
+def private_folder(folder: str, conversion: str) -> str:
+    """Where one conversion stages in a folder that it may share with others; what is kept lies in the folder itself."""
+    return storage.join(folder, f"conversion-{conversion}")
+
+
+def has_kept_chunks(folder: str) -> bool:
+    with explained(f"read {folder}"):
+        return any(name.startswith("chunk-") for name in storage.names(folder))
+
+
 def clear(folder: str) -> None:
-    """Deletes the staged pieces in a folder, and the folder if nothing else is in it."""
-    files = storage.list_folder(folder)
-    storage.delete([file.path for file in files if _OWN_NAME.fullmatch(storage.base_name(file.path))])
+    """Deletes the pieces in a folder that is one conversion's alone, and the folder if nothing else is in it."""
+    with explained(f"clear {folder}"):
+        files = storage.list_folder(folder)
+        storage.delete([file.path for file in files if _OWN_NAME.fullmatch(storage.base_name(file.path))])
+    remove_empty(folder)
+
+
+def remove_empty(folder: str) -> None:
     if not storage.of(folder).is_remote:
-        with contextlib.suppress(OSError):  # something else is in it
+        with contextlib.suppress(OSError):  # something is in it
             os.rmdir(folder)
 
 
@@ -122,9 +144,12 @@ def read_chunk_receipt(path: str) -> ChunkReceipt | None:
     fields = read_receipt(path)
     if fields is None or fields.get("content") != storage.fingerprint(path):
         return None
-    batches = [tuple(batch) for batch in fields["batches"]]
-    # The folder may have been moved, or be named by another path than when the receipt was written.
-    return ChunkReceipt(**{**fields, "path": path, "batches": batches})
+    try:
+        batches = [tuple(batch) for batch in fields["batches"]]
+        # The folder may have been moved, or be named by another path than when the receipt was written.
+        return ChunkReceipt(**{**fields, "path": path, "batches": batches})
+    except (KeyError, TypeError):
+        return None  # another release's
 
 
 def write_staged_chunk(
@@ -159,18 +184,27 @@ def commit_chunk(receipt: ChunkReceipt) -> None:
 def read_batches(batches: Iterable[StagedBatch]) -> list[pa.RecordBatch]:
     """The rows of staged batches, in their order. Raises UserError for one that isn't what was staged.
 
-    Local ones are mapped, so that their images aren't held in memory twice. A store is asked once for each, several at
-    a time: what a request costs is its way there and back.
+    A file is opened once, for as many of them as it holds one after the other. A store is asked once for each, several
+    at a time: what a request costs is its way there and back.
     """
     staged = list(batches)
     if staged and storage.of(staged[0].path).is_remote:
         with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as executor:
-            return list(executor.map(_read_batch, staged))
-    return [_read_batch(batch) for batch in staged]
+            return list(executor.map(_fetch, staged))
+    ends = list(itertools.accumulate(batch.size_bytes for batch in staged))
+    # Not from the heap, which keeps much of what is freed.
+    content = np.frombuffer(mmap.mmap(-1, ends[-1] if staged else 1), np.uint8)
+    parts = [content[end - batch.size_bytes : end] for batch, end in zip(staged, ends, strict=True)]
+    for path, own in itertools.groupby(zip(staged, parts, strict=True), lambda one: one[0].path):
+        with explained(f"read {path}"), open(path, "rb", buffering=0) as stream:
+            for batch, part in own:
+                stream.seek(batch.begin)
+                stream.readinto(part.data)
+    return list(map(_parse, staged, parts))
 
 
 def shard_of(keys: np.ndarray, num_shards: int) -> np.ndarray:
-    """int64 [n]: key * num_shards >> 64, for uint64 keys, without 128-bit integers."""
+    """int64 [n]: key * num_shards >> 64, for uint64 keys, without 128-bit integers; MOST_SHARDS at most."""
     n = np.uint64(num_shards)
     low = (keys & np.uint64(0xFFFFFFFF)) * n >> np.uint64(32)
     return (((keys >> np.uint64(32)) * n + low) >> np.uint64(32)).astype(np.int64)
@@ -178,20 +212,24 @@ def shard_of(keys: np.ndarray, num_shards: int) -> np.ndarray:
 
 def _by_shard(table: pa.Table, num_shards: int) -> Iterator[tuple[int, pa.RecordBatch]]:
     shards = shard_of(table[KEY].to_numpy(), num_shards)
-    assert np.all(shards[:-1] <= shards[1:]), "rows out of their shards' order"
-    edges = np.searchsorted(shards, np.arange(num_shards + 1))
+    steps = np.diff(shards)
+    assert np.all(steps >= 0), "rows out of their shards' order"
+    begins = [0, *(np.flatnonzero(steps) + 1).tolist(), len(shards)]
     [batch] = table.to_batches() or [None]
-    for shard in np.flatnonzero(np.diff(edges)).tolist():
-        assert batch is not None
-        yield shard, batch.slice(int(edges[shard]), int(edges[shard + 1] - edges[shard]))
+    for begin, end in itertools.pairwise(begins) if batch is not None else ():
+        yield int(shards[begin]), batch.slice(begin, end - begin)
 
 
-def _read_batch(staged: StagedBatch) -> pa.RecordBatch:
+def _fetch(staged: StagedBatch) -> pa.RecordBatch:
     with explained(f"read {staged.path}"):
-        source = storage.read_buffer(staged.path, staged.begin, staged.size_bytes)
-    if google_crc32c.value(source) != staged.crc32c:
+        content = storage.read_range(staged.path, staged.begin, staged.size_bytes)
+    return _parse(staged, content)
+
+
+def _parse(staged: StagedBatch, content: bytes | np.ndarray) -> pa.RecordBatch:
+    if google_crc32c.value(content) != staged.crc32c:
         raise UserError(
             f"{staged.path}: expected the bytes that were staged, found others from byte {staged.begin:,} on; "
             "run the same command again, and delete this file first if that says the same"
         )
-    return pa.ipc.read_record_batch(pa.ipc.read_message(source), STAGED_SCHEMA)
+    return pa.ipc.read_record_batch(pa.ipc.read_message(pa.py_buffer(content)), STAGED_SCHEMA)

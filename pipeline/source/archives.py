@@ -1,58 +1,27 @@
-"""What the inputs hold: every .gnt member found, its size, its writer, and the bytes of any stretch of it."""
+"""What the inputs hold: every .gnt member, its writer and split, and whatever else lies there, by its name."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import re
-import struct
-import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from typing import BinaryIO
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 from pipeline import storage
-from pipeline.source import zips
-from schemas.dataset import SPLITS
+from pipeline.source import kinds, zips
+from pipeline.source.kinds import Kind
+from pipeline.source.members import Member as Member
+from pipeline.source.members import explained_zip, open_member
+from pipeline.source.names import file_names, told_apart
+from pipeline.source.splits import Named, misplaced_line, named_split, validation_writers
+from schemas.dataset import MOST_PASSED, SPLITS, PassedFile, PassedOver
 from schemas.errors import UserError, explained, printable
 
-
-@dataclass(frozen=True)
-class Member:
-    """A .gnt, loose or in a zip."""
-
-    split: str
-    location: str
-    """Path or URL of the file that holds it."""
-    name: str
-    """Base name; with the split and a record's index it identifies the record."""
-    size_bytes: int
-    """Not compressed."""
-    version: str
-    """Changes when the content does: the file's modification time, or the zip entry's CRC-32."""
-    zip_entry: int | None = None
-    """Its position in a zip's directory; None if the file itself is the .gnt."""
-    data_offset: int = 0
-    """Where its bytes begin in the file."""
-    deflated_bytes: int | None = None
-    """How many bytes they fill there deflated; None if they lie there as they are."""
-
-    @property
-    def archive(self) -> str:
-        return printable(storage.base_name(self.location))
-
-    @property
-    def writer(self) -> str:
-        """1001 of 1001-c.gnt and of 1001-f.gnt: the person, not the file."""
-        return re.sub(r"-[a-z]$", "", self.name[: -len(".gnt")])
-
-    @property
-    def random_access(self) -> bool:
-        return self.deflated_bytes is None
-
-    def __str__(self) -> str:
-        return self.location if self.zip_entry is None else f"{self.location}, {self.name}"
+_MOST_HEADS = 64  # files of an input that are looked into to tell what they are; a store is asked for each
+_MOST_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -61,81 +30,110 @@ class Input:
 
     split: str
     path: str
+    flag: str = "--input"
+    """Where the path was given, for what is said of it."""
 
 
-def parse_input(argument: str) -> Input:
+def parse_input(argument: str, flag: str = "--input") -> Input:
     """`train=PATH`, or PATH alone for train."""
     split, equals, path = argument.partition("=")
     if not equals or not re.fullmatch(r"\w+", split):
-        return Input("train", argument)
+        return Input("train", argument, flag)
     if split not in SPLITS:
         raise UserError(
-            f"--input {argument}: expected one of the splits {', '.join(SPLITS)}, found {split!r}; "
-            f"for a path with a = in it write --input train={argument}"
+            f"{flag} {argument}: expected one of the splits {', '.join(SPLITS)}, found {split!r}; "
+            f"for a path with a = in it write {flag} train={argument}"
         )
     if not path:
-        raise UserError(f"--input {argument}: expected a path after {split}=, found none")
-    return Input(split, path)
+        raise UserError(f"{flag} {argument}: expected a path after {split}=, found none")
+    return Input(split, path, flag)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What the inputs hold."""
+
+    members: Sequence[Member]
+    """Sorted by split and name."""
+    passed_over: PassedOver
+    warnings: Sequence[str]
+    """Lines that aren't errors."""
 
 
 def list_members(inputs: Iterable[Input], validation_fraction: float) -> list[Member]:
-    """Every member of every input, sorted by split and name, writers moved to validation by `validation_fraction`.
+    return list(list_inputs(inputs, validation_fraction).members)
+
+
+def list_inputs(inputs: Iterable[Input], validation_fraction: float) -> Listing:
+    """Every member of every input, writers moved to validation by `validation_fraction`, and what is passed over.
 
     Raises UserError for whatever can't be read, and where two members of a split share a name.
     """
-    members = [member for one in inputs for member in _members_of(one)]
-    members = _move_to_validation(members, validation_fraction)
+    found = [_look_through(one) for one in inputs]
+    members = [member for one in found for member in one.members]
+    warnings = [line for one in found for line in one.warnings]
+    warnings += _in_two_splits(members)
+    if validation_fraction:
+        moved = validation_writers({one.writer for one in members if one.split == "train"}, validation_fraction)
+        members = [
+            replace(one, split="validation") if one.split == "train" and one.writer in moved else one for one in members
+        ]
     by_name: dict[tuple[str, str], Member] = {}
     for member in members:
         other = by_name.setdefault((member.split, member.name), member)
-        if other is not member:
-            raise UserError(
-                f"{member.split}: expected every member's name once, found {member.name} in {other.location} and in "
-                f"{member.location}; leave one of them out, or give them different splits"
-            )
-    return [by_name[key] for key in sorted(by_name)]
-
-
-def is_moved_to_validation(writer: str, fraction: float) -> bool:
-    """Whether a writer belongs to the validation split: the same answer in every conversion."""
-    digest = hashlib.blake2b(writer.encode("utf-8", "surrogateescape"), digest_size=8, person=b"validation").digest()
-    return int.from_bytes(digest, "big") < fraction * 2**64
-
-
-def _move_to_validation(members: list[Member], fraction: float) -> list[Member]:
-    if not fraction:
-        return members
-    moved = [
-        replace(member, split="validation")
-        if member.split == "train" and is_moved_to_validation(member.writer, fraction)
-        else member
-        for member in members
-    ]
-    before = {member.writer for member in members if member.split == "train"}
-    after = {member.writer for member in moved if member.split == "train"}
-    if not before:
+        if other is member:
+            continue
+        if (other.location, other.zip_entry) == (member.location, member.zip_entry):
+            raise UserError(f"{member}: expected it once for {member.split}, found it in two --input; leave one out")
         raise UserError(
-            f"--validation_fraction {fraction:g}: expected --input for train to take writers from, found none"
+            f"{member.split}: expected every member's name once, found {member.name} in {other.location} and in "
+            f"{member.location}; leave one of them out, or unpack and rename it"
         )
-    if before == after or not after:
-        which = "none" if after else "all"
-        advice = "a larger" if after else "a smaller"
-        raise UserError(
-            f"--validation_fraction {fraction:g}: expected it to choose some of train's {len(before)} writers, it "
-            f"chose {which}; name {advice} fraction"
-        )
-    return moved
+    passed = [one for of_input in found for one in of_input.passed]
+    loud = [(file, kind) for file, kind in passed if not kind.is_harmless]
+    if loud:
+        warnings.append(f"passed over {_many(len(loud), 'file')} that aren't .gnt or .zip: {_named(loud)}")
+    return Listing([by_name[key] for key in sorted(by_name)], _summed(passed), list(map(printable, warnings)))
 
 
-def _members_of(one: Input) -> list[Member]:
+@dataclass
+class _Found:
+    """What one input holds."""
+
+    members: list[Member] = field(default_factory=list)
+    passed: list[tuple[PassedFile, Kind]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    named: list[Named] = field(default_factory=list)
+    """Of each member that has one, the part of its path that is named for a split."""
+    heads: int = 0
+    """Files looked into."""
+
+    def pass_over(self, file: PassedFile, path: str, read_head: Callable[[], bytes | None]) -> None:
+        def head() -> bytes | None:
+            self.heads += 1
+            with contextlib.suppress(OSError, UserError):
+                return read_head() if self.heads <= _MOST_HEADS else None
+            return None
+
+        kind = kinds.of_file(path, head)
+        self.passed.append((replace(file, what=kind.what), kind))
+
+
+def _look_through(one: Input) -> _Found:
     with explained(f"read {one.path}"):
         files = storage.find(one.path)
-    members: list[Member] = []
+    found, root, loose = _Found(), _root(one.path, files), []
     for file in files:
+        path = file.path[len(root) :]
         name = storage.base_name(file.path)
         suffix = name.lower().rpartition(".")[2]
         if name.startswith("._") or "/__MACOSX/" in file.path or suffix not in ("gnt", "zip", "alz"):
-            continue  # what macOS adds beside a file is no handwriting
+            passed = PassedFile(printable(file.path), printable(name), "")
+            if file.special:
+                found.passed.append((replace(passed, what=file.special), Kind(file.special, "leave it out", True)))
+            else:
+                found.pass_over(passed, path, partial(storage.read_range, file.path, 0, kinds.HEAD_BYTES))
+            continue
         if suffix == "alz":
             raise zips.alz_error(file.path)
         if file.special:  # reading one could wait forever
@@ -143,26 +141,46 @@ def _members_of(one: Input) -> list[Member]:
                 f"{file.path}: expected a file, found {file.special}; remove it, or name the files beside it"
             )
         if suffix == "gnt":
-            members.append(Member(one.split, file.path, printable(name), file.size_bytes, file.version))
+            loose.append(file)
         else:
-            members.extend(_zip_members(one.split, file))
-    if not members:
-        found = f"{len(files)} other files" if files else "nothing"
-        raise UserError(
-            f"--input {one.split}={one.path}: expected a .gnt, a .zip, or a folder or glob of them, found {found}; "
-            "check the path"
-        )
-    return members
+            _look_into_zip(one, file, root, found)
+    read = file_names([file.path[len(root) :] for file in loose])
+    paths = [read.get(file.path[len(root) :], file.path[len(root) :]) for file in loose]
+    members = [Member(one.split, file.path, "", file.size_bytes, file.version) for file in loose]
+    _name(one.path, members, paths, found)
+    found.named += filter(None, (named_split(path.split("/"), (), root) for path in paths))
+    if not found.members:
+        raise _nothing(one, found)
+    line = misplaced_line(one.path, one.split, found.named)
+    found.warnings += [line] if line else []
+    return found
 
 
-def _zip_members(split: str, file: storage.StoredFile) -> list[Member]:
-    with _explained_zip(file.path), storage.open_read(file.path, 0, file.size_bytes, zips.BUFFER_BYTES) as stream:
-        entries = zips.list_entries(file.path, stream)
-    return [
+def _root(path: str, files: Sequence[storage.StoredFile]) -> str:
+    """What the path of every file begins with and no name is told by: the folder, or what stands before a glob."""
+    folder = path.rstrip("/") + "/"
+    if files and all(file.path.startswith(folder) for file in files):
+        return folder
+    begin = path if [file.path for file in files] == [path] else re.split(r"[\[*?]", path)[0]
+    return begin[: begin.rfind("/") + 1]
+
+
+def _look_into_zip(one: Input, file: storage.StoredFile, root: str, found: _Found) -> None:
+    with explained_zip(file.path), storage.open_read(file.path, 0, file.size_bytes, zips.BUFFER_BYTES) as stream:
+        entries, others = zips.list_entries(file.path, stream)
+        passed = len(found.passed)
+        for other in others:
+            of_zip = PassedFile(printable(file.path), _short(printable(other.path)), "")
+            found.pass_over(of_zip, other.path, partial(other.head, stream, kinds.HEAD_BYTES))
+    if not entries:
+        names = f": {_named(found.passed[passed:])}" if others else ""
+        what = f"expected .gnt files in the zip, found {len(others)} others{names}"
+        raise UserError(f"{file.path}: {what}; is this the right archive?")
+    members = [
         Member(
-            split=split,
+            split=one.split,
             location=file.path,
-            name=printable(entry.name),
+            name="",
             size_bytes=entry.size_bytes,
             version=f"{entry.crc:08x}",
             zip_entry=entry.index,
@@ -171,58 +189,110 @@ def _zip_members(split: str, file: storage.StoredFile) -> list[Member]:
         )
         for entry in entries
     ]
+    _name(file.path, members, [entry.path for entry in entries], found)
+    folders = file.path[len(root) :].split("/")
+    found.named += filter(None, (named_split(folders, entry.path.split("/"), root) for entry in entries))
 
 
-@contextlib.contextmanager
-def open_member(member: Member, buffer_bytes: int = storage.BUFFER_BYTES) -> Iterator[BinaryIO]:
-    """The member's bytes as a stream, from its first byte; it can `seek` only where it has random access."""
-    begin, size = member.data_offset, member.size_bytes if member.deflated_bytes is None else member.deflated_bytes
-    with (
-        _explained_zip(member.location),
-        storage.open_read(member.location, begin, begin + size, buffer_bytes) as stream,
-    ):
-        yield stream if member.deflated_bytes is None else zips.open_inflated(stream, size)
-
-
-def read_stretch(member: Member, begin: int, size: int) -> bytes:
-    """`size` bytes of a member with random access. Raises UserError if it is shorter than its listing said."""
-    with _explained_zip(member.location):
-        data = storage.read_range(member.location, member.data_offset + begin, size)
-    return _whole(data, size, member)
-
-
-def read_exactly(stream: BinaryIO, size: int, member: Member) -> bytes:
-    """`size` bytes of the stream. Raises UserError if the member is shorter than its listing said."""
-    return _whole(stream.read(size), size, member)
-
-
-def _whole(data: bytes, size: int, member: Member) -> bytes:
-    if len(data) != size:
-        advice = (
-            "was it changed during the conversion? Run the same command again"
-            if member.zip_entry is None
-            else "the zip is damaged, download it again"
+def _name(where: str, members: Sequence[Member], paths: Sequence[str], found: _Found) -> None:
+    """Adds the members by their base names; those of one folder or zip that share one by their folders too."""
+    named = [replace(member, name=printable(name)) for member, name in zip(members, told_apart(paths), strict=True)]
+    alike: dict[str, list[int]] = {}
+    for i, path in enumerate(paths):
+        alike.setdefault(path.rpartition("/")[2], []).append(i)
+    shared = [group for group in alike.values() if len(group) > 1]
+    for group in shared:
+        _refuse_the_same(where, [named[i] for i in group], [paths[i] for i in group])
+    if shared:
+        some = ", ".join(named[i].name for i in shared[0][:2])
+        found.warnings.append(
+            f"{where}: the same name in several folders; they are told apart by these: {some}"
+            f"{f' and {len(shared) - 1:,} more names' if len(shared) > 1 else ''}"
         )
-        raise UserError(
-            f"{member}: expected {member.size_bytes:,} bytes, it ends {size - len(data):,} bytes earlier; {advice}"
-        )
-    return data
+    found.members += named
 
 
-@contextlib.contextmanager
-def _explained_zip(location: str) -> Iterator[None]:
-    try:
-        with explained(f"read {location}"):
-            yield
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        struct.error,
-        NotImplementedError,
-        UnicodeDecodeError,
-        OverflowError,
-    ) as error:
-        raise UserError(
-            f"{location}: expected an intact zip, found it damaged or unsupported ({error}); download it again"
-        ) from error
+def _refuse_the_same(where: str, members: Sequence[Member], paths: Sequence[str]) -> None:
+    """Raises UserError if two members of one name are the same one, or can't be told apart."""
+    sizes, names = Counter(member.size_bytes for member in members), Counter(member.name for member in members)
+    seen: dict[object, int] = {}
+    for i, member in enumerate(members):
+        if len(member.name) > zips.MAX_NAME_CHARACTERS or names[member.name] > 1:
+            raise UserError(
+                f"{where}: expected every member's name once, found {_short(paths[i])} more than once; "
+                "unpack it, rename one of them, and name the folder"
+            )
+        content: object = i
+        if member.size_bytes and sizes[member.size_bytes] > 1:
+            content = member.size_bytes, member.version if member.zip_entry is not None else _crc(member)
+        first = seen.setdefault(content, i)
+        if first != i:
+            a, b = (_short(paths[k]) if member.zip_entry is not None else members[k].location for k in (first, i))
+            raise UserError(
+                f"{where}: expected every member's name once, found {storage.base_name(paths[i])} in {a} and in {b}, "
+                "the same bytes twice; leave one of them out"
+            )
+
+
+def _crc(member: Member) -> int:
+    crc = 0
+    with open_member(member) as stream:
+        while block := stream.read(1 << 20):
+            crc = zlib.crc32(block, crc)
+    return crc
+
+
+def _in_two_splits(members: Iterable[Member]) -> list[str]:
+    """A line where one file is in two splits: what is learnt from it would be tested with it."""
+    splits: dict[tuple[str, int | None], set[str]] = {}
+    for member in members:
+        splits.setdefault((member.location, member.zip_entry), set()).add(member.split)
+    shared = [place for place, own in splits.items() if len(own) > 1]
+    if not shared:
+        return []
+    names = " and ".join(name for name in SPLITS if name in splits[shared[0]])
+    return [
+        f"{_many(len(shared), 'member')} in more than one split, {shared[0][0]} in {names}: what is learnt from it is "
+        "tested with it; if that isn't meant, name each input for one split"
+    ]
+
+
+def _nothing(one: Input, found: _Found) -> UserError:
+    """The refusal of an input without a member: it says what is there instead."""
+    expected = f"{one.flag} {one.split}={one.path}: expected a .gnt, a .zip, or a folder or glob of them, found"
+    loud = [(file, kind) for file, kind in found.passed if not kind.is_harmless]
+    if not loud:
+        some = f"{len(found.passed)} other files: {_named(found.passed)}" if found.passed else "nothing"
+        return UserError(f"{expected} {some}; check the path")
+    if len(found.passed) == 1:
+        return UserError(f"{expected} {loud[0][1].what}; {loud[0][1].advice}")
+    return UserError(f"{expected} {len(found.passed)} other files: {_named(loud)}")
+
+
+def _named(files: Sequence[tuple[PassedFile, Kind]]) -> str:
+    """The files by name, what each is, and once for each kind what to do."""
+    told: set[str] = set()
+    shown = []
+    for file, kind in files[:_MOST_SHOWN]:
+        advice = "" if kind.what in told or kind.is_harmless else f": {kind.advice}"
+        told.add(kind.what)
+        name = file.name if file.name == file.name.strip() else repr(file.name)
+        shown.append(f"{name} ({kind.what}{advice})")
+    more = f" and {len(files) - _MOST_SHOWN:,} more" if len(files) > _MOST_SHOWN else ""
+    return ", ".join(shown) + more
+
+
+def _summed(passed: Sequence[tuple[PassedFile, Kind]]) -> PassedOver:
+    in_order = sorted(passed, key=lambda one: (one[1].is_harmless, one[0].location, one[0].name))
+    counted = Counter(kind.what for _, kind in passed)
+    return PassedOver(len(passed), dict(sorted(counted.items())), [file for file, _ in in_order[:MOST_PASSED]])
+
+
+def _short(name: str) -> str:
+    """A name in a zip can fill a page."""
+    most = zips.MAX_NAME_CHARACTERS
+    return name if len(name) <= most else f"{name[: most - 1]}…"
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

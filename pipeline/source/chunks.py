@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 
 from pipeline import storage
 from pipeline.source import gnt
-from pipeline.source.archives import Member, open_member, read_exactly, read_stretch
+from pipeline.source.members import Member, open_member, read_exactly, read_stretch
 from schemas.errors import UserError, explained
 
 CHUNK_BYTES = 32 << 20  # 32 MiB, some 6,000 records of CASIA's
 """The most a chunk holds, but for the record that crosses this mark."""
+_PART_RECORDS = 1 << 16  # looked at together: a hostile member has millions
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ def plan_chunks(member: Member, unpack_folder: str, chunk_bytes: int = CHUNK_BYT
             fresh = read_exactly(stream, wanted, member)
             crc = zlib.crc32(fresh, crc)
             data += fresh
+            del fresh  # what is walked over is held once
             count, size = _next_cut(data, stop, member.size_bytes - begin)
             if not count:
                 stop *= 2
@@ -78,6 +80,7 @@ def plan_chunks(member: Member, unpack_folder: str, chunk_bytes: int = CHUNK_BYT
             piece, data = data[:size], data[size:]
             chunk = Chunk(member, begin, begin + size, first_record, zlib.crc32(piece))
             yield chunk if member.random_access else _unpack(chunk, piece, unpack_folder)
+            del piece
             begin, first_record, stop = begin + size, first_record + count, chunk_bytes
     _check_crc(member, crc)
 
@@ -109,19 +112,24 @@ def _next_cut(data: bytes, stop: int, left: int) -> tuple[int, int]:
 
     (0, 0) if more must be walked; `left` is the length of `data` and of all that follows in the member.
     """
-    records = gnt.walk(data, stop=stop, last=len(data) == left)
-    if records.end == left:
-        return len(records), left
-    cuts = gnt.clean_cuts(records)
-    if len(cuts):
-        last = int(cuts[-1])
-        return last, int(records.offset[last])
+    count = end = last = 0
+
+    def parts() -> Iterator[gnt.Records]:
+        nonlocal count, end, last
+        for part in gnt.walk_in_parts(data, _PART_RECORDS, stop=stop, last=len(data) == left):
+            yield part
+            count, end, last = count + len(part), part.end, int(part.offset[-1])
+
+    cut = gnt.last_clean_cut(parts())
+    if end == left:
+        return count, left
+    if cut[0]:
+        return cut
     # Damage all over. Where the last record ends isn't certain yet, so the chunk ends before it; and its walk, which
     # won't see what follows, has the last word on how many records that is.
-    if len(records) == 1:
+    if count == 1:
         return 0, 0
-    size = int(records.offset[-1])
-    return len(gnt.walk(data[:size])), size
+    return sum(map(len, gnt.walk_in_parts(memoryview(data)[:last], _PART_RECORDS))), last
 
 
 def _unpack(chunk: Chunk, data: bytes, folder: str) -> Chunk:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -57,6 +58,25 @@ class Records:
         """The byte after the last record."""
         return int(self.offset[-1] + self.size[-1]) if len(self) else 0
 
+    def part(self, which: slice) -> Records:
+        return _records_of([array[which] for array in self.arrays], self.fault[which])
+
+    def followed_by(self, others: Records) -> Records:
+        joined = [np.concatenate(two) for two in zip(self.arrays, others.arrays, strict=True)]
+        return _records_of(joined, self.fault + others.fault)
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        return self.offset, self.size, self.tag_code, self.width, self.height
+
+
+def _records_of(arrays: Sequence[np.ndarray], fault: list[str]) -> Records:
+    offset, size, tag_code, width, height = arrays
+    return Records(offset, size, tag_code, width, height, fault)
+
+
+NO_RECORDS = _records_of([np.empty(0, np.int64)] * 2 + [np.empty(0, np.int32)] * 3, [])
+
 
 def walk(data: bytes | memoryview, *, stop: int | None = None, last: bool = True) -> Records:
     """The records that begin before byte `stop` (default: the end) of `data`.
@@ -64,12 +84,22 @@ def walk(data: bytes | memoryview, *, stop: int | None = None, last: bool = True
     `last` says that the member ends where `data` does. Otherwise `data` must reach LOOKAHEAD_BYTES beyond `stop`, so
     that where each record ends can be seen; but for the last one, into which a broken header behind `stop` may cut.
     """
+    return next(walk_in_parts(data, len(data) + 1, stop=stop, last=last), NO_RECORDS)
+
+
+def walk_in_parts(
+    data: bytes | memoryview, most: int, *, stop: int | None = None, last: bool = True
+) -> Iterator[Records]:
+    """The same records, at most so many at a time: in a hostile member they can be as short as their headers."""
     end = len(data)
     stop = end if stop is None else min(stop, end)
     unpack = _HEADER.unpack_from
-    begins, faults = array("q"), array("B")  # in a hostile member records can be as short as their headers
+    begins, faults = array("q"), array("B")
     offset = 0
     while offset < stop:
+        if len(begins) > most:  # whose last one may still change
+            yield _records(data, begins[:most], begins[most], faults[:most])
+            begins, faults = begins[most:], faults[most:]
         begins.append(offset)
         faults.append(0)
         if offset + HEADER_BYTES <= end:
@@ -89,15 +119,19 @@ def walk(data: bytes | memoryview, *, stop: int | None = None, last: bool = True
         else:
             faults[-1] = FAULTS.index(_fault(data, offset))
         offset = beginning
-    return _records(data, begins, offset, faults)
+    begins.append(offset)
+    for first in range(0, len(faults), most):
+        part = begins[first : first + most + 1]
+        yield _records(data, part[:-1], part[-1], faults[first : first + most])
 
 
-def clean_cuts(records: Records) -> np.ndarray:
+def clean_cuts(records: Records, needed_before: int = 0) -> np.ndarray:
     """Indices at which `records` may be cut in two so that walking each part alone finds the same records.
 
     A cut is clean where CHAIN_LENGTH good headers follow: whatever the walk looked for behind a broken header before
     the cut, it had found by then. Nothing before it may need the bytes behind it: not a reject shorter than a header,
-    nor a header that reaches across. int64 [k], ascending, each > 0.
+    nor a header that reaches across; `needed_before` is the byte up to which what precedes `records` does. int64 [k],
+    ascending, each > 0.
     """
     if len(records) <= CHAIN_LENGTH:
         return np.empty(0, np.int64)
@@ -105,10 +139,30 @@ def clean_cuts(records: Records) -> np.ndarray:
     good = sound & _known_tags()[records.tag_code]
     follows = np.logical_and.reduce(np.lib.stride_tricks.sliding_window_view(good, CHAIN_LENGTH), axis=1)
     cuts = 1 + np.flatnonzero(follows[1:])
-    truncated = np.fromiter((fault == TRUNCATED for fault in records.fault), bool, len(records))
+    needed = np.maximum(np.maximum.accumulate(_needed(records)), needed_before)
+    return cuts[needed[cuts - 1] <= records.offset[cuts]]
+
+
+def last_clean_cut(parts: Iterable[Records]) -> tuple[int, int]:
+    """The last of the clean cuts in records that come in parts: its index and first byte; (0, 0) if there is none."""
+    found, first, needed, seen = (0, 0), 0, 0, NO_RECORDS
+    for part in parts:
+        seen = seen.followed_by(part)
+        cuts = clean_cuts(seen, needed)
+        if len(cuts):
+            found = first + int(cuts[-1]), int(seen.offset[cuts[-1]])
+        done = max(0, len(seen) - CHAIN_LENGTH)  # the last ones are looked at with what follows them
+        needed = int(_needed(seen)[:done].max(initial=needed))
+        first, seen = first + done, seen.part(slice(done, None))
+    return found
+
+
+def _needed(records: Records) -> np.ndarray:
+    """int64 [n]: the byte up to which each record's beginning was decided by what stands there."""
     needed = records.offset + HEADER_BYTES
+    truncated = np.fromiter((fault == TRUNCATED for fault in records.fault), bool, len(records))
     needed[truncated] += records.width[truncated].astype(np.int64) * records.height[truncated]
-    return cuts[np.maximum.accumulate(needed)[cuts - 1] <= records.offset[cuts]]
+    return needed
 
 
 def _records(data: bytes | memoryview, begins: array[int], end: int, faults: array[int]) -> Records:

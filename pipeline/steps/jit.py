@@ -8,6 +8,7 @@ nothing from elsewhere, neither a constant nor another file's kernel.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,12 @@ try:
 except Exception as error:  # missing, or of a version that can't be imported beside this NumPy
     numba = None
     _why_not = f"{type(error).__name__}: {error}"
+
+
+is_kept = True
+"""Whether what is compiled will be there for the next process."""
+compiling_since: float | None = None
+"""When this process began to compile; None while it doesn't. By time.monotonic."""
 
 
 class Kernels:
@@ -36,6 +43,8 @@ class Kernels:
         try:
             dispatcher = numba.njit(cache=True, nogil=True)(function)
         except RuntimeError:  # neither beside its file nor in the home folder may anything be kept
+            global is_kept
+            is_kept = False
             dispatcher = numba.njit(nogil=True)(function)
         self._dispatchers.append(dispatcher)
         return dispatcher
@@ -45,9 +54,19 @@ class Kernels:
 
         A process from which others are forked asks for them.
         """
+        global compiling_since
         if self._failure is None:
+            compiling_since = None if self.loads_in_a_moment() else time.monotonic()
             self._failure = self._load()
+            compiling_since = None
         return self._failure
+
+    def loads_in_a_moment(self) -> bool:
+        """Whether all is compiled, or kept as far as is known: what Numba keeps is its own (tried with 0.68)."""
+        try:
+            return numba is None or all(dispatcher._cache._cache_file._load_index() for dispatcher in self._dispatchers)
+        except Exception:
+            return False
 
     def _load(self) -> str:
         if numba is None:

@@ -161,9 +161,15 @@ def fit(ink: np.ndarray, side: int) -> np.ndarray:
     while max(height, width) > 2 * side:
         height, width = (height + 1) // 2, (width + 1) // 2
         ink = cv2.resize(ink, (width, height), interpolation=cv2.INTER_LINEAR_EXACT)
+    return cv2.resize(ink, fitted_size(width, height, side), interpolation=cv2.INTER_LINEAR_EXACT)
+
+
+def fitted_size(width: int, height: int, side: int) -> tuple[int, int]:
+    """(width, height) that `fit` scales to."""
+    while max(height, width) > 2 * side:
+        height, width = (height + 1) // 2, (width + 1) // 2
     longer = max(height, width)
-    size = (max(1, (2 * width * side + longer) // (2 * longer)), max(1, (2 * height * side + longer) // (2 * longer)))
-    return cv2.resize(ink, size, interpolation=cv2.INTER_LINEAR_EXACT)
+    return max(1, (2 * width * side + longer) // (2 * longer)), max(1, (2 * height * side + longer) // (2 * longer))
 
 
 def centre(ink: np.ndarray, size: int) -> np.ndarray:

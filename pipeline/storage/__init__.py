@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from pipeline.storage.arrow import ArrowFiles
 from pipeline.storage.flags import StoreFlags as StoreFlags
@@ -15,9 +16,7 @@ from pipeline.storage.local import LocalFiles
 from pipeline.storage.local import StoredFile as StoredFile
 from pipeline.storage.s3 import S3Files
 from pipeline.storage.uncached import UncachedStream
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from schemas import machine
 
 BUFFER_BYTES = 16 << 20  # 16 MiB
 _LOCAL, _S3, _OTHER = LocalFiles(), S3Files(), ArrowFiles()
@@ -37,6 +36,14 @@ def base_name(path: str) -> str:
     return posixpath.basename(path.rstrip("/"))
 
 
+def below(path: str, folder: str) -> str | None:
+    """The path relative to the folder, empty for itself; None if it isn't in there."""
+    if not of(path).is_remote and not of(folder).is_remote:
+        path, folder = os.path.realpath(path), os.path.realpath(folder)
+    path, folder = f"{path.rstrip('/')}/", f"{folder.rstrip('/')}/"
+    return path.removeprefix(folder).rstrip("/") if path.startswith(folder) else None
+
+
 def open_read(path: str, begin: int = 0, end: int | None = None, buffer_bytes: int = BUFFER_BYTES) -> BinaryIO:
     """A seekable stream of the file's bytes, at byte `begin`; where a request costs time it asks for none after `end`.
 
@@ -48,11 +55,6 @@ def open_read(path: str, begin: int = 0, end: int | None = None, buffer_bytes: i
 def read_range(path: str, begin: int, size: int | None) -> bytes:
     """`size` bytes from `begin` on, or all; fewer where the file ends earlier: one request to a store."""
     return of(path).read_range(path, begin, size)
-
-
-def read_buffer(path: str, begin: int, size: int) -> pa.Buffer | bytes:
-    """The same; of a local file mapped, so that what is read isn't held in memory twice."""
-    return of(path).read_buffer(path, begin, size)
 
 
 def read_bytes(path: str) -> bytes:
@@ -86,6 +88,24 @@ def write_bytes(path: str, content: bytes, *, durable: bool = False) -> None:
         stream.write(content)
 
 
+def check_output(path: str, command: str) -> None:
+    """Raises UserError where something stands that `command` didn't write."""
+    if not of(path).is_remote:
+        machine.check_output(path, command)
+    elif exists(path) and not machine.has_mark(read_range(path, 0, machine.MARK_IN_BYTES), command):
+        raise machine.not_own(path, command)
+
+
+def write_output(path: str, content: bytes, command: str) -> None:
+    """As write_bytes, to a path that the user named; `content` has the mark of `command`. Raises UserError as above."""
+    if of(path).is_remote:
+        check_output(path, command)
+        write_bytes(path, content)
+    else:
+        with machine.output(path, command) as temporary:
+            temporary.write_bytes(content)
+
+
 def exists(path: str) -> bool:
     return status(path) is not None
 
@@ -109,6 +129,11 @@ def fingerprint(path: str) -> str | None:
 def list_folder(folder: str) -> list[StoredFile]:
     """Every file directly in `folder`; none if there is no such folder."""
     return of(folder).list_folder(folder)
+
+
+def names(folder: str) -> list[str]:
+    """The name of everything directly in `folder`, a folder's with a / behind it; none if there is no such folder."""
+    return of(folder).names(folder)
 
 
 def find(pattern: str) -> list[StoredFile]:

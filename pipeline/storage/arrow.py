@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import IO, Any
 
 from pipeline.storage.local import StoredFile
-from pipeline.storage.remote import RemoteFiles, shown, stored
+from pipeline.storage.remote import RemoteFiles, shown
 from schemas.errors import UserError
 
 _RETRY_SECONDS = 30  # on gs://, where it would be a quarter of an hour
@@ -47,16 +47,23 @@ class ArrowFiles(RemoteFiles):
     def status(self, path: str) -> StoredFile | None:
         with self.asked("look at", path) as files:
             found = files.get_file_info(_key(path))
-        return stored(path, found.size, found.mtime) if found.is_file else None
+        return _stored(path, found) if found.is_file else None
 
     def list_prefix(self, prefix: str, *, deep: bool) -> list[StoredFile]:
+        urls = ((f"{_root(prefix)}/{one.path}", one) for one in self._below(prefix, deep=deep) if one.is_file)
+        return shown(_stored(url, one) for url, one in urls if url.startswith(prefix))
+
+    def names(self, folder: str) -> list[str]:
+        found = self._below(folder.rstrip("/") + "/", deep=False)
+        return sorted(one.base_name if one.is_file else f"{one.base_name}/" for one in found)
+
+    def _below(self, prefix: str, *, deep: bool) -> list[Any]:
         from pyarrow.fs import FileSelector
 
         folder = _key(prefix).rpartition("/")[0]
         with self.asked("list", prefix) as files:
-            found = files.get_file_info(FileSelector(folder, recursive=deep, allow_not_found=True))
-        urls = ((f"{_root(prefix)}/{one.path}", one) for one in found if one.is_file)
-        return shown(stored(url, one.size, one.mtime) for url, one in urls if url.startswith(prefix))
+            found: list[Any] = files.get_file_info(FileSelector(folder, recursive=deep, allow_not_found=True))
+            return found
 
     def delete(self, paths: list[str]) -> None:
         def delete_one(path: str) -> None:
@@ -74,6 +81,10 @@ class ArrowFiles(RemoteFiles):
         said = re.sub(r"google::cloud::Status\((.*?) error_info=.*", r"\1", " ".join(str(error).split()))
         is_refused = re.search("credential|authenticat|permission|forbidden", said, re.IGNORECASE)
         return f"{said}; {_CREDENTIALS if is_refused else _LOOK_AGAIN}"
+
+
+def _stored(url: str, found: Any) -> StoredFile:
+    return StoredFile(url, found.size, str(found.mtime_ns))
 
 
 def _root(url: str) -> str:
@@ -97,6 +108,9 @@ def _connect(_process: int, root: str) -> Any:
             scheme, _, host = emulator.rpartition("://")
             url = url.replace("://", "://anonymous@", 1) + f"&scheme={scheme or 'http'}&endpoint_override={host}"
     expected = f"{root}: expected a path, or a URL with s3://, gs://, abfs:// or hdfs://"
+    scheme = root.partition("://")[0]
+    if scheme in ("http", "https", "ftp"):
+        raise UserError(f"{expected}, found {scheme}://; download it, and name the file here")
     try:
         files, folder = fs.FileSystem.from_uri(url)
     except (ValueError, OSError) as error:

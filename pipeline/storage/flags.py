@@ -7,6 +7,7 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
+from schemas.command import path_or_url
 from schemas.errors import UserError
 
 
@@ -43,7 +44,7 @@ def take_flags(arguments: Sequence[str]) -> list[str]:
     """Uses the flags that are among a command's arguments, and returns the others. Raises UserError."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for flag, name in _NAMES.items():
-        parser.add_argument(flag, dest=name)
+        parser.add_argument(flag, dest=name, type=path_or_url if name == "verify" else str)
     parser.add_argument("--s3_disable_ssl", dest="use_ssl", action="store_false")
     try:
         given, others = parser.parse_known_args(arguments)

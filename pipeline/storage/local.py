@@ -8,15 +8,12 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, NoReturn
+from typing import BinaryIO, NoReturn
 
 import xxhash
 
 from pipeline.storage.uncached import UncachedStream, uncached_write
 from schemas.machine import replaced
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 _SPECIAL_KINDS = {
     stat.S_IFIFO: "a FIFO",
@@ -33,7 +30,8 @@ class StoredFile:
     path: str
     size_bytes: int
     version: str
-    """Changes when the file's content does: the modification time."""
+    """Changes when the file's content does: of a local file the times of its last modification and last change, which
+    nobody can set, and its inode; the ETag of an object, or when it was made."""
     special: str | None = None
     """What it is, in words, if it is neither a file nor a folder."""
 
@@ -51,16 +49,9 @@ class LocalFiles:
             stream.seek(begin)
             return stream.read(size)
 
-    def read_buffer(self, path: str, begin: int, size: int) -> pa.Buffer:
-        import pyarrow as pa
-
-        with pa.memory_map(path) as file:
-            file.seek(begin)
-            return file.read_buffer(size)
-
     @contextlib.contextmanager
     def atomic_write(self, path: str, *, durable: bool = False) -> Iterator[BinaryIO]:
-        with replaced(path) as temporary, open(temporary, "wb") as stream:
+        with replaced(path, durable=durable) as temporary, open(temporary, "wb") as stream:
             yield stream
             if durable:
                 stream.flush()
@@ -68,7 +59,7 @@ class LocalFiles:
 
     @contextlib.contextmanager
     def atomic_large_write(self, path: str) -> Iterator[UncachedStream]:
-        with replaced(path) as temporary, uncached_write(str(temporary)) as stream:
+        with replaced(path, durable=True) as temporary, uncached_write(str(temporary)) as stream:
             yield stream
 
     def status(self, path: str) -> StoredFile | None:
@@ -92,8 +83,15 @@ class LocalFiles:
         except FileNotFoundError:
             return []
 
+    def names(self, folder: str) -> list[str]:
+        try:
+            with os.scandir(folder) as entries:
+                return sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries)
+        except FileNotFoundError:
+            return []
+
     def find(self, pattern: str) -> list[StoredFile]:
-        paths = [pattern] if os.path.exists(pattern) else globbing.glob(pattern, recursive=True)
+        paths = [pattern] if os.path.exists(pattern) else _matches(pattern)
         found = {file for path in paths for file in (_tree(path) if os.path.isdir(path) else [path])}
         return [_stored(path) for path in sorted(found)]
 
@@ -101,6 +99,16 @@ class LocalFiles:
         for path in paths:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
+
+
+def _matches(pattern: str) -> list[str]:
+    """A glob's matches; a folder that is there under its name as written, HWDB [2020], is no pattern."""
+    begin, slash, rest = pattern, "", ""
+    while begin and not os.path.isdir(begin):
+        begin, slash, last = begin.rpartition("/")
+        rest = f"{slash}{last}{rest}"
+    tried = (globbing.glob(one, recursive=True) for one in (globbing.escape(begin) + rest, pattern.replace("[", "[[]")))
+    return next(filter(None, tried), [])
 
 
 def _tree(folder: str) -> list[str]:
@@ -123,4 +131,5 @@ def _raise(error: OSError) -> NoReturn:
 def _stored(path: str) -> StoredFile:
     status = os.stat(path) if os.path.exists(path) else os.lstat(path)
     special = _SPECIAL_KINDS.get(stat.S_IFMT(status.st_mode))
-    return StoredFile(path, status.st_size, str(status.st_mtime_ns), special)
+    version = f"{status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
+    return StoredFile(path, status.st_size, version, special)

@@ -8,7 +8,6 @@ import io
 import re
 import tempfile
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import IO, Any, BinaryIO, cast
 
@@ -35,6 +34,9 @@ class RemoteFiles:
 
     def list_prefix(self, prefix: str, *, deep: bool) -> list[StoredFile]:
         """The files whose URLs begin so, unless `deep` those of one folder."""
+        raise NotImplementedError
+
+    def names(self, folder: str) -> list[str]:
         raise NotImplementedError
 
     def delete(self, paths: list[str]) -> None:
@@ -68,9 +70,6 @@ class RemoteFiles:
         stream.seek(begin)
         return cast(BinaryIO, stream)
 
-    def read_buffer(self, path: str, begin: int, size: int) -> bytes:
-        return self.read_range(path, begin, size)
-
     @contextlib.contextmanager
     def atomic_write(self, path: str, *, durable: bool = False) -> Iterator[BinaryIO]:  # noqa: ARG002
         # Gathered until it is whole: in memory, or if it is large on the disk.
@@ -90,13 +89,19 @@ class RemoteFiles:
         return self.list_prefix(folder.rstrip("/") + "/", deep=False)
 
     def find(self, pattern: str) -> list[StoredFile]:
-        begin = re.split(r"[\[*?]", pattern)[0]
-        if begin != pattern:
-            found = self.list_prefix(begin, deep="/" in pattern[len(begin) :] or "**" in pattern)
-            return [file for file in found if _fits(pattern.split("/"), file.path.split("/"))]
+        found = self._matches(pattern)
+        if found or "*" in pattern or "?" in pattern:  # without a match its brackets are a name's
+            return found or self._matches(pattern.replace("[", "[[]"))
         is_bucket = "/" not in pattern.partition("://")[2].rstrip("/")
         itself = None if is_bucket else self.status(pattern)
         return [itself] if itself else self.list_prefix(pattern.rstrip("/") + "/", deep=True)
+
+    def _matches(self, pattern: str) -> list[StoredFile]:
+        begin = re.split(r"[\[*?]", pattern)[0]
+        if begin == pattern:
+            return []
+        found = self.list_prefix(begin, deep="/" in pattern[len(begin) :] or "**" in pattern)
+        return [file for file in found if _fits(pattern.split("/"), file.path.split("/"))]
 
 
 class _Ranges(io.RawIOBase):
@@ -134,11 +139,6 @@ def _fits(pattern: list[str], names: list[str]) -> bool:
     if pattern[0] == "**":
         return _fits(pattern[1:], names) or _fits(pattern, names[1:])
     return fnmatchcase(names[0], pattern[0]) and _fits(pattern[1:], names[1:])
-
-
-def stored(url: str, size_bytes: int, modified: datetime) -> StoredFile:
-    # Seconds: some stores say more in a listing than of one object.
-    return StoredFile(url, size_bytes, str(int(modified.timestamp())))
 
 
 def shown(files: Iterable[StoredFile]) -> list[StoredFile]:

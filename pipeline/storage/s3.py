@@ -18,7 +18,7 @@ from typing import IO, Any
 from pipeline.storage import remote
 from pipeline.storage.flags import StoreFlags, used_flags
 from pipeline.storage.local import StoredFile
-from pipeline.storage.remote import RemoteFiles, shown, stored
+from pipeline.storage.remote import RemoteFiles, shown
 from schemas.errors import UserError
 
 ATTEMPTS = 5
@@ -74,15 +74,25 @@ class S3Files(RemoteFiles):
                 found = client.head_object(**_place(path))
         except FileNotFoundError:
             return None
-        return stored(path, found["ContentLength"], found["LastModified"])
+        return StoredFile(path, found["ContentLength"], _version(found))
 
     def list_prefix(self, prefix: str, *, deep: bool) -> list[StoredFile]:
+        found = (one for page in self._pages(prefix, deep=deep) for one in page.get("Contents", []))
+        root = f"s3://{_place(prefix)['Bucket']}"
+        return shown(StoredFile(f"{root}/{one['Key']}", one["Size"], _version(one)) for one in found)
+
+    def names(self, folder: str) -> list[str]:
+        prefix = folder.rstrip("/") + "/"
+        pages = self._pages(prefix, deep=False)
+        keys = [one["Key"] for page in pages for one in page.get("Contents", [])]
+        keys += [one["Prefix"] for page in pages for one in page.get("CommonPrefixes", [])]
+        return sorted(filter(None, (key.removeprefix(_place(prefix)["Key"]) for key in keys)))
+
+    def _pages(self, prefix: str, *, deep: bool) -> list[Any]:
         bucket, key = _place(prefix).values()
         how = {"Bucket": bucket, "Prefix": key, **({} if deep else {"Delimiter": "/"})}
         with self.asked("list", prefix) as client:
-            pages = client.get_paginator("list_objects_v2").paginate(**how)
-            found = [one for page in pages for one in page.get("Contents", [])]
-        return shown(stored(f"s3://{bucket}/{one['Key']}", one["Size"], one["LastModified"]) for one in found)
+            return list(client.get_paginator("list_objects_v2").paginate(**how))
 
     def delete(self, paths: list[str]) -> None:
         bucket = _place(paths[0])["Bucket"]
@@ -117,6 +127,11 @@ class S3Files(RemoteFiles):
 def _place(url: str) -> dict[str, str]:
     bucket, _, key = url.removeprefix("s3://").partition("/")
     return {"Bucket": bucket, "Key": key}
+
+
+def _version(found: Any) -> str:
+    # Seconds, where a store has no ETag: a listing may say more than an object's own answer.
+    return str(found.get("ETag") or int(found["LastModified"].timestamp()))
 
 
 def _explain_answer(response: Any, url: str) -> str:

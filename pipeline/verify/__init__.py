@@ -10,12 +10,17 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pipeline import storage
-from schemas.command import EXIT_DIFFERENT, Parser, at_least, run_command
+from schemas.command import EXIT_DIFFERENT, Parser, at_least, path_or_url, prints_its_product, run_command
 from schemas.errors import UserError
 from schemas.machine import available_cores
 
 if TYPE_CHECKING:
     from pipeline.verify.check import Advance
+
+_UNCHECKED = (
+    "the archives weren't looked at: whether a bitmap_digest, and an ink_fraction, a crop, a width and a height that "
+    "fit together, are a bitmap's own, --against [SPLIT=]PATH tells"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,9 +35,10 @@ def verify(arguments: argparse.Namespace) -> int:
     from pipeline.verify.check import check_dataset
     from pipeline.verify.sources import Selection, check_sources
 
+    prints_its_product()
     started = time.monotonic()
     folder: str = arguments.folder.rstrip("/") or "/"
-    inputs = [parse_input(argument) for argument in arguments.against]
+    inputs = [parse_input(argument, "--against") for argument in arguments.against]
     selection = Selection(None if arguments.all else arguments.sample, arguments.seed)
     with _progress() as advance:
         report = check_dataset(folder, arguments.processes, advance("Checking"))
@@ -48,6 +54,8 @@ def verify(arguments: argparse.Namespace) -> int:
     made = f", {report.recomputed:,} records made again from the archives" if inputs else ""
     state = f"{len(report.findings):,} findings" if report.findings else "intact"
     print(f"{folder}: {state}; {size}{made}, {seconds:,.1f} s, {report.bytes / seconds / 1e6:,.0f} MB/s")
+    if report.card and not inputs:
+        print(f"  {_UNCHECKED}")
     return EXIT_DIFFERENT if report.findings else 0
 
 
@@ -77,9 +85,10 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         epilog="--s3_endpoint_url=URL and its kin lead to a store that isn't Amazon's: docs/object-storage.md.",
     )
     add = parser.add_argument
-    add("folder", metavar="DIR", help="the folder of a data set, or its URL")
+    add("folder", type=path_or_url, metavar="DIR", help="the folder of a data set, or its URL")
     add(
         "--against",
+        type=path_or_url,
         nargs="+",
         action="extend",
         default=[],

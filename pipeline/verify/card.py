@@ -13,12 +13,25 @@ from pipeline.shards.reading import read_file
 from pipeline.verify.findings import RESTORE, Finding, Findings
 from pipeline.verify.shard import ShardReport
 from schemas.classes import ClassList, ClassListError, parse_classes
-from schemas.dataset import CARD, CLASSES, SIDE_FILES, STAGING_FOLDER, TFDS_LABELS, Card, Counts, index_name
+from schemas.dataset import (
+    CARD,
+    CLASSES,
+    MOST_PASSED,
+    SIDE_FILES,
+    STAGING_FOLDER,
+    TFDS_LABELS,
+    Card,
+    Counts,
+    index_name,
+)
 from schemas.errors import UserError, explained, printable
+from schemas.machine import is_litter
 from schemas.manifest import DROPPED, KEPT, REJECTED
 
-_NOT_NAMED_BY = {"1.0.0": ("deflate",)}
+_NOT_NAMED_BY = {"1.0.0": ("deflate", "numba", "hwdb-shards"), "1.1.0": ("numba", "hwdb-shards")}
 """Libraries that a card of an earlier format needn't name."""
+_WITHOUT_LOSSES = ("1.0.0", "1.1.0")
+"""Formats whose cards don't say what was lost and passed over."""
 
 
 def check_card(card: Card, content: bytes) -> list[Finding]:
@@ -31,24 +44,31 @@ def check_card(card: Card, content: bytes) -> list[Finding]:
             findings.add(f"expected the version of {library}, found none; convert again")
     if card.config.get("num_shards") != {name: len(split.shards) for name, split in card.splits.items()}:
         findings.add("expected as many shards as its num_shards say, found others; convert again")
+    _check_losses(card, findings)
     for name, split in card.splits.items():
         own = [entry.counts for entry in card.inputs if entry.split == name]
         if _kinds(split.counts) != sum(map(_kinds, own), Counter()) or split.counts.read != sum(c.read for c in own):
             findings.add(f"{name}: expected the counts to be the sum of the members', found others; convert again")
-        found = (sum(file.records for file in split.shards), sum(file.manifest_rows for file in split.shards))
-        if found != (split.counts.kept, split.counts.read):
-            findings.add(
-                f"{name}: expected {split.counts.kept:,} records and {split.counts.read:,} rows in its shards, found "
-                f"{found[0]:,} and {found[1]:,}; convert again"
-            )
-    for entry in card.inputs:
-        accounted = sum(entry.counts.by_status.values())
-        if entry.counts.read != accounted:
-            findings.add(
-                f"{entry.member} of {entry.archive}: expected read = kept + dropped + rejected, found "
-                f"{entry.counts.read:,} and {accounted:,}; convert again"
-            )
     return findings.all()
+
+
+def _check_losses(card: Card, findings: Findings) -> None:
+    """What the card says of bytes that gave no record, and of files that weren't read."""
+    passed = card.passed_over
+    if card.format_version in _WITHOUT_LOSSES:
+        return
+    if passed is None or any(entry.lost_bytes is None for entry in card.inputs):
+        findings.add("expected passed_over, and lost_bytes of every member, found them missing; convert again")
+    if passed is not None:
+        named = Counter(file.what for file in passed.files)
+        if passed.count != sum(passed.kinds.values()) or len(passed.files) != min(passed.count, MOST_PASSED):
+            findings.add("expected passed_over to count its kinds and to name its files, found others; convert again")
+        elif any(n > passed.kinds.get(what, 0) for what, n in named.items()):
+            findings.add("expected passed_over to count every file that it names, found others; convert again")
+    for entry in card.inputs:
+        if entry.what is not None and not 0 < entry.bytes == entry.lost_bytes:
+            what = f"expected what={entry.what!r} of a member without a sound record only"
+            findings.add(f"{entry.member} of {entry.archive}: {what}; convert again")
 
 
 def read_classes(card: Card, folder: str) -> ClassList | None:
@@ -84,7 +104,7 @@ def check_files(card: Card, classes: ClassList | None, folder: str) -> list[Find
         found = storage.find(folder)
     for file in found:
         name = file.path.removeprefix(folder).lstrip("/")
-        if name not in mine and not name.startswith(f"{STAGING_FOLDER}/"):
+        if name not in mine and not name.startswith(f"{STAGING_FOLDER}/") and not is_litter(name):
             findings.append(Finding(printable(name), "expected only what the card lists, found this file; remove it"))
     return findings
 
@@ -105,6 +125,10 @@ def check_totals(card: Card, reports: Mapping[str, Sequence[ShardReport]]) -> li
                     f"{entry.member} of {entry.archive}: expected {dict(_kinds(entry.counts))}, found {dict(found)} in "
                     "the manifest; convert again"
                 )
+            lost_bytes = sum(report.lost_bytes[entry.member] for report in shards)
+            if entry.lost_bytes not in (None, lost_bytes):
+                what = f"expected lost_bytes {lost_bytes:,}, found {entry.lost_bytes:,} on the card"
+                findings.add(f"{entry.member} of {entry.archive}: {what}; convert again")
         split = card.splits[name]
         labels = set().union(*(report.labels for report in shards))
         if len(labels) != split.characters:

@@ -11,7 +11,7 @@ from multiprocessing import get_context
 from typing import Any, TypeVar
 
 from pipeline import storage
-from pipeline.shards.reading import read_card, read_rows
+from pipeline.shards.reading import preprocess_config, read_card, read_rows
 from pipeline.verify import card as card_checks
 from pipeline.verify.findings import Finding, Findings
 from pipeline.verify.ledger import Tally, gaps
@@ -107,10 +107,16 @@ def run(
 
 
 def _shard_jobs(card: Card, classes: ClassList | None, folder: str) -> Iterator[ShardJob]:
+    try:
+        steps = preprocess_config(card)
+    except UserError:
+        steps = None
+    fraction = card.config.get("sample_fraction")
+    fraction = fraction if isinstance(fraction, int | float) and 0 < fraction <= 1 else None
     for name, split in card.splits.items():
         members = {entry.member: entry for entry in card.inputs if entry.split == name}
         for index, file in enumerate(split.shards):
-            of_card = (file, members, classes, card.image_size, card.image_encoding)
+            of_card = (file, members, classes, card.image_size, card.image_encoding, steps, fraction)
             yield ShardJob(folder, name, index, len(split.shards), *of_card)
 
 

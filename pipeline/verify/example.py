@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 import cv2
 import numpy as np
 
 from pipeline import storage
-from pipeline.shards.frames import FRAME_FOOTER_BYTES, FRAME_HEADER_BYTES, encode_example
+from pipeline.shards.tfrecord.frames import FRAME_FOOTER_BYTES, FRAME_HEADER_BYTES, encode_example
+from pipeline.steps.plain import fitted_size
+from pipeline.steps.settings import PreprocessConfig
+from pipeline.verify.rows import ShardJob
 from schemas.errors import UserError, explained
 from schemas.example import IMAGE
 
@@ -20,17 +25,38 @@ _BEFORE_IMAGE = re.compile(
 )
 
 
-def example_fault(example: bytes, label: int, sample_id: str, image_size: int, image_encoding: str) -> str | None:
-    """What is wrong with the serialised Example of a sample, in words; None if nothing is."""
+def example_fault(example: bytes, row: Mapping[str, Any], job: ShardJob) -> str | None:
+    """What is wrong with the serialised Example of a kept row, in words; None if nothing is."""
+    label, sample_id = row["label"], row["sample_id"]
     image = read_image(example)
     if image is None:
         return "expected an Example whose first feature is the image, found something else"
     if encode_example(image, label, sample_id.encode()) != example:
         return f"expected the Example of {sample_id} with label {label}, found other features{_named_in(example)}"
     try:
-        decode_image(image, image_size, image_encoding)
+        pixels = decode_image(image, job.image_size, job.image_encoding)
     except UserError as error:
         return str(error)
+    crop = row["crop_width"], row["crop_height"]
+    return None if None in crop or job.preprocess is None else place_fault(pixels, crop, job.preprocess)
+
+
+def place_fault(image: np.ndarray, crop: tuple[int, int], config: PreprocessConfig) -> str | None:
+    """What in an image contradicts the size of the crop it was made of, in words; None if nothing does."""
+    width, height = fitted_size(*crop, config.image_size - 2 * config.margin) if config.resize == "fit" else crop
+    said = f"the crop of {crop[0]} × {crop[1]} pixels"
+    if max(width, height) > config.image_size:
+        return f"expected a crop that fits the image, found {said}"
+    top, left = (config.image_size - height) // 2, (config.image_size - width) // 2
+    inner = image[top : top + height, left : left + width]
+    # Around what is pasted into the middle nothing is drawn.
+    if np.count_nonzero(inner) != np.count_nonzero(image):
+        return f"expected no ink outside {width} × {height} pixels in the middle, by {said}, found some"
+    # Each side of a box around edges holds ink, which only shrinking can lose.
+    shrunk = config.resize == "fit" and max(crop) > config.image_size - 2 * config.margin
+    sides = () if config.crop == "none" or shrunk else (inner[0], inner[-1], inner[:, 0], inner[:, -1])
+    if not all(side.any() for side in sides):
+        return f"expected ink on each side of {width} × {height} pixels in the middle, by {said}, found a side without"
     return None
 
 

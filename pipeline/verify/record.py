@@ -14,9 +14,9 @@ import pyarrow as pa
 import xxhash
 
 from pipeline import storage
-from pipeline.shards.frames import FRAME_FOOTER_BYTES, FRAME_HEADER_BYTES, encode_example, image_encoder
-from pipeline.source.archives import Member, open_member, read_exactly
+from pipeline.shards.tfrecord.frames import FRAME_FOOTER_BYTES, FRAME_HEADER_BYTES, encode_example, image_encoder
 from pipeline.source.gnt import HEADER_BYTES, MAX_RECORD_BYTES
+from pipeline.source.members import Member, open_member, read_exactly
 from pipeline.steps.plain import Unusable, pin_opencv, preprocess
 from pipeline.steps.settings import PAPER, PreprocessConfig
 from pipeline.verify.example import read_example, read_image

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.shards.staging import shard_of
-from pipeline.source.gnt import HEADER_BYTES
+from pipeline.source.gnt import HEADER_BYTES, MAX_RECORD_BYTES
+from pipeline.steps.settings import PreprocessConfig
 from pipeline.verify.findings import Findings
 from schemas.classes import OUTSIDE, ClassList, characters_by_tag_code
 from schemas.dataset import MemberInput, ShardFile
@@ -20,11 +21,18 @@ from schemas.manifest import (
     CROP_COLUMNS,
     DROP_REASONS,
     DROPPED,
+    EMPTY_BITMAP,
+    HEADER_MISMATCH,
     KEPT,
+    LARGER_THAN_IMAGE,
     MANIFEST_SCHEMA,
+    NOT_SAMPLED,
     OUTSIDE_CLASS_SET,
+    OVERSIZED,
     REJECT_REASONS,
     REJECTED,
+    TRUNCATED,
+    UNUSABLE_REASONS,
 )
 
 _REASONS: dict[str, set[str | None]] = {KEPT: {None}, DROPPED: {*DROP_REASONS}, REJECTED: {*REJECT_REASONS}}
@@ -46,6 +54,10 @@ class ShardJob:
     """None if the data set's class list can't be read: then labels aren't compared."""
     image_size: int
     image_encoding: str
+    preprocess: PreprocessConfig | None
+    """None if the card's steps are none that are known: then crops aren't compared with what became of them."""
+    sample_fraction: float | None
+    """None if the card doesn't say."""
 
     @property
     def bytes(self) -> int:
@@ -65,6 +77,8 @@ def check_rows(rows: pa.Table, job: ShardJob, findings: Findings) -> bool:
     check.identity()
     check.order()
     check.status()
+    check.faults()
+    check.sampling()
     check.labels()
     check.measures()
     check.places()
@@ -146,6 +160,58 @@ class _Rows:
         said = f"expected no label where the reason is {OUTSIDE_CLASS_SET}, found one"
         self.wrong(outside & labelled, lambda _: said)
         self.wrong(self.kept & ~labelled, lambda _: "expected the label of a kept record, found none")
+        chosen = np.isin(reason.astype(str), (NOT_SAMPLED, *UNUSABLE_REASONS))
+        self.wrong(
+            chosen & ~labelled,
+            lambda i: f"expected the reason {OUTSIDE_CLASS_SET} where there is no label, found {reason[i]}",
+        )
+
+    def faults(self) -> None:
+        """The reasons that the header and the length give."""
+        reason = self.values("reason")
+        has_header = self.present("width") & self.present("height") & self.present("tag")
+        area, length = self.numbers("width") * self.numbers("height"), self.numbers("source_bytes")
+        asked = HEADER_BYTES + area
+        steps = self.job.preprocess
+        largest = np.maximum(self.numbers("width"), self.numbers("height"))
+        never = np.zeros(len(reason), bool)
+        too_large = never if steps is None else np.full(len(reason), steps.resize == "none")
+        if steps is not None and steps.resize == steps.crop == "none":
+            too_large = largest > steps.image_size
+        holds = {
+            EMPTY_BITMAP: has_header & (area == 0),
+            HEADER_MISMATCH: has_header,
+            OVERSIZED: has_header & (asked > MAX_RECORD_BYTES),
+            TRUNCATED: ~has_header | (length < asked),
+            **({LARGER_THAN_IMAGE: too_large} if steps is not None else {}),
+        }
+        for name, where in holds.items():
+            self.wrong(
+                (reason == name) & ~where,
+                lambda i, name=name: (  # type: ignore[misc]
+                    f"expected another reason than {name} for {length[i]:,} bytes of {self.numbers('width')[i]:,} × "
+                    f"{self.numbers('height')[i]:,} pixels"
+                ),
+            )
+        self.wrong(
+            self.sound & (area == 0), lambda _: f"expected the reason {EMPTY_BITMAP} for a bitmap without pixels"
+        )
+
+    def sampling(self) -> None:
+        """A hash of its name decides whether --sample_fraction keeps a record."""
+        fraction = self.job.sample_fraction
+        if fraction is None:
+            return
+        limit = int(fraction * 2**64)
+        inside = np.ones(len(self.sample_id), bool)
+        if fraction != 1:
+            digests = (hashlib.blake2b(s.encode(), digest_size=8, person=b"sample").digest() for s in self.sample_id)
+            inside = np.array([int.from_bytes(digest, "big") < limit for digest in digests], bool)
+        reason = self.values("reason").astype(str)
+        left_out, chosen = reason == NOT_SAMPLED, self.kept | np.isin(reason, UNUSABLE_REASONS)
+        said = f"by its hash and the card's sample_fraction, {fraction:g}"
+        self.wrong(left_out & inside, lambda _: f"expected a record that is used {said}, found it {NOT_SAMPLED}")
+        self.wrong(chosen & ~inside, lambda _: f"expected the reason {NOT_SAMPLED} {said}, found it used")
 
     def labels(self) -> None:
         """The tag decides the character and the label."""
@@ -175,13 +241,30 @@ class _Rows:
             np.where(self.sound, ~((ink >= 0) & (ink <= 1)), self.present("ink_fraction")),
             lambda i: f"expected an ink_fraction where the bitmap was read, from 0 to 1, found {ink[i]}",
         )
+        area = self.numbers("width") * self.numbers("height")
+        pixels = np.rint(np.where(self.sound, ink, 0).astype(np.float64) * area)
+        exact = (pixels / np.maximum(area, 1)).astype(np.float32) == ink
+        self.wrong(
+            self.sound & (ink >= 0) & (ink <= 1) & ~exact,
+            lambda i: f"expected an ink_fraction of whole pixels of {area[i]:,}, found {ink[i]}",
+        )
+        self.wrong(
+            self.kept & (ink == 0), lambda _: "expected ink in a bitmap that is kept, found an ink_fraction of 0"
+        )
         crop = np.array([self.numbers(name) for name in CROP_COLUMNS])
         x, y, width, height = crop
         outside = (x + width > self.numbers("width")) | (y + height > self.numbers("height")) | (width * height == 0)
         self.wrong(self.kept & outside, lambda i: f"expected a crop in the bitmap, found {tuple(crop[:, i].tolist())}")
+        if self.job.preprocess is not None and self.job.preprocess.crop == "none":
+            other = (x != 0) | (y != 0) | (width != self.numbers("width")) | (height != self.numbers("height"))
+            self.wrong(
+                self.kept & other,
+                lambda i: f"expected the whole bitmap with --crop=none, found the crop {tuple(crop[:, i].tolist())}",
+            )
         for name in CROP_COLUMNS:
             self.given(name, self.kept)
-        self.wrong(self.kept & ~self.sound, lambda _: "expected the bitmap_digest of a kept record, found none")
+        readable = self.kept | (self.values("status") == DROPPED)
+        self.given("bitmap_digest", readable | np.isin(self.values("reason").astype(str), UNUSABLE_REASONS))
 
     def places(self) -> None:
         """Where the Examples lie: one after the other, from the shard's first byte."""

@@ -6,22 +6,26 @@ import hashlib
 import struct
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 import google_crc32c
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.shards.frames import FRAME_FOOTER_BYTES, FRAME_HEADER_BYTES, frame_footer, frame_header
 from pipeline.shards.reading import read_file
+from pipeline.shards.tfrecord.frames import FRAME_FOOTER_BYTES, FRAME_HEADER_BYTES, frame_footer, frame_header
 from pipeline.verify.crc import find_changed_byte
 from pipeline.verify.example import example_fault
 from pipeline.verify.findings import RESTORE, Finding, Findings
 from pipeline.verify.ledger import Tally, tally_rows
 from pipeline.verify.rows import ShardJob, check_rows
-from schemas.dataset import ShardFile
+from schemas.dataset import ShardFile, index_name
 from schemas.errors import UserError
-from schemas.manifest import KEPT
+from schemas.manifest import KEPT, LOST_REASONS
+
+_FRAME_COLUMNS = ["shard_offset", "shard_bytes", "shard_crc32c", "sample_id", "label", "crop_width", "crop_height"]
+_INDEX_AGAIN = "write it again with python -m pipeline.inspect DIR --index, or delete it"
 
 
 @dataclass
@@ -33,6 +37,8 @@ class ShardReport:
     """By member: "kept" and "status reason" -> rows."""
     tallies: dict[str, Tally] = field(default_factory=dict)
     """By member."""
+    lost_bytes: Counter[str] = field(default_factory=Counter)
+    """By member: of rows rejected for one of LOST_REASONS."""
     labels: set[int] = field(default_factory=set)
     has_rows: bool = False
     """False if the manifest part can't be read: then the members' counts can't be compared either."""
@@ -41,6 +47,7 @@ class ShardReport:
 def check_shard(job: ShardJob) -> ShardReport:
     """Checks one shard with its manifest part; both are in memory at once, and nothing else."""
     report = ShardReport()
+    index_findings: list[Finding] = []
     file = job.file
     shard_findings, manifest_findings = Findings(file.path), Findings(file.manifest_path)
     manifest = _read(job.folder, file.manifest_path, file.manifest_bytes, file.manifest_sha256, manifest_findings)
@@ -55,6 +62,7 @@ def check_shard(job: ShardJob) -> ShardReport:
         report.has_rows = True
         report.kinds = _kinds(rows)
         report.tallies = tally_rows(rows)
+        report.lost_bytes = _lost_bytes(rows)
         kept = rows.filter(pc.equal(rows["status"], KEPT))
         report.labels = set(kept["label"].to_pylist()) - {None}
         if kept.num_rows != file.records:
@@ -63,9 +71,10 @@ def check_shard(job: ShardJob) -> ShardReport:
             )
         if shard is not None:
             _check_frames(shard, kept, job, shard_findings)
+        index_findings = _check_index(kept, job)
     elif shard is not None:
         _walk_frames(shard, file, shard_findings)
-    report.findings = [*shard_findings.all(), *manifest_findings.all()]
+    report.findings = [*shard_findings.all(), *manifest_findings.all(), *index_findings]
     return report
 
 
@@ -97,10 +106,10 @@ def _parse(content: bytes, findings: Findings) -> pa.Table | None:
 
 def _check_frames(shard: bytes, kept: pa.Table, job: ShardJob, findings: Findings) -> None:
     """Every record that a row points to, where the row says it lies."""
-    columns = (kept[name].to_pylist() for name in ("shard_offset", "shard_bytes", "shard_crc32c", "label", "sample_id"))
     end = 0
-    for index, (offset, size, crc, label, sample_id) in enumerate(zip(*columns, strict=True)):
-        if None in (offset, size, crc, label):
+    for index, row in enumerate(kept.select(_FRAME_COLUMNS).to_pylist()):
+        offset, size, crc, sample_id = (row[name] for name in _FRAME_COLUMNS[:4])
+        if None in (offset, size, crc, row["label"]):
             continue  # found among the rows already
         end = offset + size
         if end > len(shard) or size < FRAME_HEADER_BYTES + FRAME_FOOTER_BYTES:
@@ -113,13 +122,33 @@ def _check_frames(shard: bytes, kept: pa.Table, job: ShardJob, findings: Finding
         fault = _frame_fault(shard, offset, size, crc)
         if fault is None:
             example = shard[offset + FRAME_HEADER_BYTES : end - FRAME_FOOTER_BYTES]
-            fault = example_fault(example, label, sample_id, job.image_size, job.image_encoding)
+            fault = example_fault(example, row, job)
         if fault is not None:
             findings.add(f"record {index:,} at byte {offset:,} ({sample_id}): {fault}; {RESTORE}")
     if end < len(shard):
         findings.add(
             f"expected the end at byte {end:,}, found {len(shard) - end:,} bytes that no row points to; {RESTORE}"
         )
+
+
+def _check_index(kept: pa.Table, job: ShardJob) -> list[Finding]:
+    """The index file for DALI's reader, if there is one: "offset size" of every frame, a line each."""
+    findings = Findings(index_name(job.file.path))
+    try:
+        content = read_file(job.folder, findings.path)
+    except UserError as error:
+        findings.add(str(error))
+        return findings.all()
+    if content is None:
+        return []
+    places = zip(*(kept[name].to_pylist() for name in ("shard_offset", "shard_bytes")), strict=True)
+    expected = [f"{offset} {size}" for offset, size in places]
+    found = content.decode("utf-8", "replace").splitlines()
+    if [" ".join(line.split()) for line in found] != expected:
+        both = enumerate(zip_longest(found, expected, fillvalue="nothing"), start=1)
+        number, (there, wanted) = next(((n, pair) for n, pair in both if pair[0].split() != pair[1].split()))
+        findings.add(f"line {number:,}: expected {wanted!r}, found {there[:80]!r}; {_INDEX_AGAIN}")
+    return findings.all()
 
 
 def _frame_fault(shard: bytes, offset: int, size: int, crc: int) -> str | None:
@@ -180,3 +209,9 @@ def _kinds(rows: pa.Table) -> dict[str, Counter[str]]:
         kind = " ".join(filter(None, (group["status"], group["reason"])))
         kinds.setdefault(group["member"], Counter())[kind] += group["count_all"]
     return kinds
+
+
+def _lost_bytes(rows: pa.Table) -> Counter[str]:
+    lost = rows.filter(pc.is_in(rows["reason"], pa.array(LOST_REASONS)))
+    by_member = lost.group_by("member").aggregate([("source_bytes", "sum")]).to_pylist()
+    return Counter({row["member"]: row["source_bytes_sum"] for row in by_member})

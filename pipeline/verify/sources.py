@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 from pipeline import storage
 from pipeline.shards.config import library_versions
 from pipeline.shards.reading import preprocess_config, read_rows
-from pipeline.source.archives import Input, Member, list_members
+from pipeline.source.archives import Input, Listing, list_inputs
+from pipeline.source.members import Member, what_instead
 from pipeline.verify.check import Advance, Report, pool, run
 from pipeline.verify.findings import Finding
 from pipeline.verify.record import Recipe, SourceJob, check_records
@@ -28,7 +29,7 @@ SLICE_ROWS = 2_000
 BATCH_ROWS = 250_000
 """Rows in memory at once where every record is made again."""
 SMALL_ROWS = 3_000  # fewer are done before a second process has started
-_SAME_EXAMPLES = {("1.0.0", "raw")}
+_SAME_EXAMPLES = {("1.0.0", "raw"), ("1.1.0", "raw"), ("1.1.0", "png")}
 """(format, encoding) of earlier releases from whose records this one makes the same bytes."""
 
 
@@ -47,7 +48,9 @@ def check_sources(
     card, classes, folder = report.card, report.classes, report.folder
     assert card is not None
     assert classes is not None
-    members = _find_members(card, list_members(inputs, 0), report)
+    listing = list_inputs(inputs, 0)
+    _check_kinds(card, listing, report)
+    members = _find_members(card, listing.members, report)
     recipe = _recipe(card, classes)
     most = selection.per_member or sys.maxsize
     total = sum(min(entry.counts.read, most) for entry, _ in members)
@@ -79,6 +82,10 @@ def _find_members(card: Card, listed: Iterable[Member], report: Report) -> list[
             report.findings.append(Finding(where, f"{what}; it is another file, or it was damaged"))
         else:
             found.append((entry, member))
+            is_now = what_instead(member) if entry.what else None
+            if is_now != entry.what:
+                say = f"expected what={is_now!r}, as the archive says, found {entry.what!r}; convert again"
+                report.findings.append(Finding(where, say))
     for split, name in by_name:
         member = by_name[split, name]
         what = f"expected every member of --against {split}=… in the data set, found it missing; convert it too"
@@ -86,12 +93,22 @@ def _find_members(card: Card, listed: Iterable[Member], report: Report) -> list[
     return found
 
 
+def _check_kinds(card: Card, listing: Listing, report: Report) -> None:
+    """What the card calls files that weren't read; those that lie elsewhere now, or not at all, are nobody's loss."""
+    now = {(storage.base_name(file.location), file.name): file.what for file in listing.passed_over.files}
+    for file in card.passed_over.files if card.passed_over else ():
+        what = now.get((storage.base_name(file.location), file.name), file.what)
+        if what != file.what:
+            say = f"expected what={what!r}, as the archive says, found {file.what!r}; convert again"
+            report.findings.append(Finding(f"{file.name} of {file.location}", say))
+
+
 def _recipe(card: Card, classes: ClassList) -> Recipe:
-    installed = library_versions()
+    installed = library_versions(uncompiled="opencv-python" in card.libraries and "numba" in card.libraries)
     # What may make other bytes here: its release, where its format made others, and the libraries that changed since.
     # A library that isn't known here is of another release, and it is that which would have to be installed.
     changed = [f"{name} {found}" for name, found in card.libraries.items() if installed.get(name, found) != found]
-    same_release = card.format_version == FORMAT_VERSION
+    same_release = card.format_version.split(".")[:2] == FORMAT_VERSION.split(".")[:2]  # the third moves no byte
     if not same_release and (card.format_version, card.image_encoding) not in _SAME_EXAMPLES:
         changed.insert(0, f"release (format {card.format_version})")
     return Recipe(

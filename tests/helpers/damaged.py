@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,8 +13,9 @@ import google_crc32c
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.shards.shard import _write_parquet
+from pipeline.shards.manifest import open_manifest
 from pipeline.verify.check import check_dataset
+from pipeline.verify.example import read_image
 from schemas.dataset import CARD, Card, read_card
 from schemas.manifest import MANIFEST_SCHEMA
 
@@ -64,7 +66,8 @@ def edit_rows(folder: Path, edit: Edit) -> None:
     """Writes `part` again, its columns edited."""
     columns = pq.read_table(part(folder)).to_pydict()
     edit(columns)
-    _write_parquet(str(part(folder)), pa.table(columns, MANIFEST_SCHEMA))
+    with open_manifest(str(part(folder))) as manifest:
+        manifest.write(pa.table(columns, MANIFEST_SCHEMA))
 
 
 def first(columns: dict[str, list[object]], status: str) -> int:
@@ -93,7 +96,10 @@ def change_picture(folder: Path) -> None:
     row, content = kept_rows(folder)[0], bytearray(shard(folder).read_bytes())
     begin = int(row["shard_offset"]) + 12
     end = begin - 16 + int(row["shard_bytes"])
-    content[(begin + end) // 2] ^= 0xFF
+    image = read_image(bytes(content[begin:end]))
+    assert image is not None
+    # The middle of a raw image, where every crop lies.
+    content[content.index(image, begin) + len(image) // 2 + math.isqrt(len(image)) // 2] ^= 0xFF
     crc = write_crc(content, begin, end)
     shard(folder).write_bytes(content)
     edit_rows(folder, set_at("shard_crc32c", crc))

@@ -124,7 +124,7 @@ def convert(inputs: Sequence[str], output: Path, flags: Sequence[str], timeout: 
 
 def receipts(output: Path) -> dict[str, int]:
     """The staged chunks that are finished: name -> when."""
-    found = (output / STAGING_FOLDER).glob("chunk-*.json")
+    found = (output / STAGING_FOLDER).rglob("chunk-*.json")
     return {path.name: path.stat().st_mtime_ns for path in found if path.name == without_temporary_mark(path.name)}
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.shards.frames import encode_example, frame_example, image_encoder
+from pipeline.shards.tfrecord.frames import encode_example, frame_example, image_encoder
 from schemas.classes import ClassList
 from schemas.dataset import CARD, CLASSES, Card, Counts, ShardFile, Split, manifest_part_name, shard_name
 from schemas.example import FORMAT_VERSION, ImageEncoding
@@ -83,4 +83,4 @@ def _write_split(
         files.append(
             ShardFile(name, len(shard), len(content), hashlib.sha256(content).hexdigest(), part, len(shard), 0, "")
         )
-    return Split(Counts(count, count, {}, {}), classes, 1, files)
+    return Split(Counts(count, count, {}, {}), min(classes, count), 1, files)

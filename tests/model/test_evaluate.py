@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -218,6 +219,28 @@ def test_refusals_in_one_line(data: Path, run: Path, tmp_path: Path, capsys: pyt
     assert "can't write" in failure(capsys, "--model", run, *fine, "--output", blocked / "rows.parquet")
 
 
+def test_a_damaged_model_is_named(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tiny_run.make_run(tmp_path / "run")
+    whole = (run / "model.keras").read_bytes()
+    for place in range(0, len(whole), len(whole) // 12):
+        damaged = bytearray(whole)
+        damaged[place : place + 9] = b"\xff" * 9
+        (run / "model.keras").write_bytes(damaged)
+        capsys.readouterr()
+        if evaluate.main(["--model", str(run), "--data", str(data)]):
+            error = capsys.readouterr().err
+            assert re.fullmatch(r"model\.evaluate: \S+model\.keras: .*; .*\n", error)
+    assert "found a file; name the folder it lies in" in failure(capsys, "--model", run / "model.keras", "--data", data)
+
+
+def test_a_calibration_on_a_handful_says_so(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tiny_run.make_run(tmp_path / "run")
+    assert evaluate.main(["--model", str(run), "--data", str(data), "--calibrate"]) == 0
+    doubts = json.loads((run / "calibration.json").read_text())["doubts"]
+    assert re.fullmatch(r"\d+ right answers among 24 samples are too few for a threshold, which takes 149", doubts)
+    assert doubts in capsys.readouterr().out
+
+
 def test_a_damaged_shard_is_named(
     archives: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -232,3 +255,12 @@ def test_a_damaged_shard_is_named(
     card["splits"]["train"]["shards"][0]["bytes"] -= 1
     (data / "dataset.json").write_text(json.dumps(card))
     assert "expected" in failure(capsys, "--model", run, "--data", data, "--split", "train")
+
+
+def test_several_workers_are_refused_before_they_are_waited_for(
+    data: Path, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster = {"cluster": {"worker": ["a.invalid:1", "b.invalid:2"]}, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+    assert evaluate.main(["--model", str(run), "--data", str(data), "--split", "train"]) == 2
+    assert "TF_CONFIG: expected one worker, the rows go to one file; unset it" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 from dataclasses import replace
@@ -42,6 +43,12 @@ def test_saved_model(run: Path, images: np.ndarray, tmp_path: Path, capsys: pyte
     import tensorflow as tf
 
     exported(run, "saved_model", tmp_path / "saved", capsys)
+    sums = (tmp_path / "saved" / export.SUMS).read_text().splitlines()
+    named = {line.split("  ")[1]: line.split("  ")[0] for line in sums}
+    files = [path for path in (tmp_path / "saved").rglob("*") if path.is_file()]
+    found = {str(path.relative_to(tmp_path / "saved")): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    assert found.pop(export.SUMS)
+    assert found == named
     trust = {"temperature": 0.625, "threshold": 0.5, "split": "validation", "samples": 9}
     (run / "calibration.json").write_text(json.dumps(trust), "utf-8")
     assert export.main(["--model", str(run), "--format", "saved_model", "--output", str(tmp_path / "again")]) == 0
@@ -110,7 +117,7 @@ def test_refusals_in_one_line(
 ) -> None:
     assert "ends in .tflite" in refused(run, capsys, "--format", "litert", "--output", tmp_path / "model.bin")
     (tmp_path / "file").touch()
-    assert "stands there" in refused(run, capsys, "--format", "saved_model", "--output", tmp_path / "file")
+    assert "stays as it is" in refused(run, capsys, "--format", "saved_model", "--output", tmp_path / "file")
     blocked = tmp_path / "file" / "model.tflite"
     assert "can't write" in refused(run, capsys, "--format", "litert", "--output", blocked)
     assert "found none" in refused(tmp_path / "none", capsys, "--format", "litert")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -146,6 +147,80 @@ def test_bad_pictures_get_a_line_each_and_the_others_are_read(
         (line,) = [error for error in errors if f"{tmp_path}/{name}" in error]
         assert reason in line
     assert len(errors) == 5
+
+
+def test_whatever_is_named_gets_a_line_that_names_it(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a folder").mkdir()
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "page.gnt").write_text("<!doctype html><title>404</title>" * 40)
+    (tmp_path / "drawing.eps").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    expected = {
+        f"{tmp_path}/a folder": "expected a file, found a folder; name the pictures in it",
+        f"{tmp_path}/pipe.png": "expected a file, found a pipe or a device",
+        "/dev/zero": "expected a file, found a pipe or a device",
+        f"{tmp_path}/empty.png": "expected a picture, found an empty file",
+        f"{tmp_path}/page.gnt": "expected GNT records, found ",
+        f"{tmp_path}/drawing.eps": "expected a picture (PNG, JPEG",
+        f"{tmp_path}/loop.png": "can't be read: Too many levels",
+        "https://host/a.png": "expected a file on this machine, found a URL; download it",
+        "s3://bucket/1001-c.gnt": "expected a file on this machine, found a URL",
+    }
+    lines, errors = printed(capsys, run, *expected, status=2)
+    assert not lines
+    assert len(errors) == len(expected)
+    for error, (name, reason) in zip(errors, expected.items(), strict=True):
+        assert error.startswith(f"model.predict: {name}: {reason}")
+
+
+def test_pictures_of_every_kind_are_read(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pixels = gnt_files.strokes(5)
+    grey = Image.fromarray(pixels)
+    on_nothing = np.dstack([np.zeros_like(pixels)] * 3 + [255 - pixels])
+    kinds = {
+        "grey.png": grey,
+        "alpha.png": Image.fromarray(on_nothing),
+        "sixteen.png": Image.fromarray(pixels.astype(np.uint16) * 257),
+        "ink.tif": grey.convert("CMYK"),
+        "float.tif": Image.fromarray(pixels.astype(np.float32)),
+        "palette.gif": grey.convert("P"),
+        "手写/字.png": grey,
+        "a\x1b[31m.png": grey,
+        os.fsdecode(b"\xff.png"): grey,
+    }
+    (tmp_path / "手写").mkdir()
+    for name, image in kinds.items():
+        image.save(tmp_path / name)
+    grey.save(tmp_path / "moving.gif", save_all=True, append_images=[Image.fromarray(255 - pixels)] * 3)
+    lines, errors = printed(capsys, run, *(tmp_path / name for name in (*kinds, "moving.gif")))
+    assert not errors
+    assert len({tuple(answers(line)) for line in lines}) == 1
+    assert all(line.isprintable() for line in lines)
+    assert len(lines) == 10
+
+
+def test_hundreds_of_pictures_are_answered_in_order(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(gnt_files.strokes(5)).save(tmp_path / "x.png")
+    names = [tmp_path / f"{number}.png" for number in range(300)]
+    for number, name in enumerate(names):
+        if number % 7:
+            name.symlink_to("x.png")
+    lines, errors = printed(capsys, run, *names, status=2)
+    assert [line.split(": ")[0] for line in lines] == [str(name) for n, name in enumerate(names) if n % 7]
+    assert len(errors) == len(names) - len(lines)
+
+
+def test_a_gnt_that_is_none_is_called_by_its_name(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "1001-c.gnt").write_bytes(b"<!DOCTYPE html><html>" + b"<p>not found</p>" * 900)
+    _, (error,) = printed(capsys, run, tmp_path / "1001-c.gnt", status=2)
+    assert "1001-c.gnt: expected GNT records, found an HTML page; it is what a download that failed leaves" in error
 
 
 def test_saves_what_the_model_was_shown(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

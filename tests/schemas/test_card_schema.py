@@ -15,7 +15,18 @@ from places import ROOT
 
 from pipeline.shards.config import LIBRARIES, ConvertConfig
 from pipeline.steps.settings import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE, STEPS, PreprocessConfig
-from schemas.dataset import MAX_SHARDS, SPLITS, Card, Counts, MemberInput, ShardFile, Split
+from schemas.dataset import (
+    MAX_SHARDS,
+    MOST_PASSED,
+    SPLITS,
+    Card,
+    Counts,
+    MemberInput,
+    PassedFile,
+    PassedOver,
+    ShardFile,
+    Split,
+)
 from schemas.example import FORMAT_VERSION, IMAGE_ENCODINGS
 from schemas.manifest import DROP_REASONS, REJECT_REASONS
 
@@ -23,6 +34,8 @@ jsonschema = pytest.importorskip("jsonschema", reason="jsonschema isn't installe
 
 SCHEMA: dict[str, Any] = json.loads((ROOT / "schemas/card.schema.json").read_text())
 PARTS: dict[str, Any] = SCHEMA["$defs"]
+SINCE_1_1_1 = {"input": {"lost_bytes", "what"}}
+"""Fields that a card of an earlier format doesn't have."""
 
 
 @pytest.fixture
@@ -65,11 +78,34 @@ def test_the_card_of_a_conversion_is_valid_and_a_damaged_one_is_not(card: dict[s
 )
 def test_deflate_is_named_from_format_1_1_on(card: dict[str, Any], version: str, missing: list[str]) -> None:
     card["format_version"] = version
+    card["libraries"]["opencv-python"] = "5.0"
     assert faults(card) == []
     del card["libraries"]["deflate"]
     assert faults(card) == missing
     del card["libraries"]["numpy"]
     assert set(faults(card)) == {"$.libraries"}
+
+
+@pytest.mark.parametrize(
+    ("version", "is_asked_for"), [("1.0.3", False), ("1.1.0", False), ("1.1.1", True), ("1.2.0", True)]
+)
+def test_losses_are_told_from_format_1_1_1_on(card: dict[str, Any], version: str, is_asked_for: bool) -> None:
+    card["format_version"] = version
+    card["libraries"]["opencv-python"] = "5.0"
+    assert faults(card) == []
+    for spoil in (lambda c: c.pop("passed_over"), lambda c: c["inputs"][1].pop("lost_bytes")):
+        spoilt = copy.deepcopy(card)
+        spoil(spoilt)
+        assert bool(faults(spoilt)) == is_asked_for
+
+
+def test_numba_and_this_package_are_named_from_format_1_1_1_on(card: dict[str, Any]) -> None:
+    assert "opencv-python" not in card["libraries"]
+    for version, missing in (("1.1.0", ["$.libraries"]), ("1.1.1", []), ("1.1.10", []), ("1.2.0", [])):
+        assert faults({**card, "format_version": version}) == missing
+    for library in ("numba", "hwdb-shards"):
+        libraries = {name: found for name, found in card["libraries"].items() if name != library}
+        assert faults({**card, "libraries": libraries}) == ["$.libraries"]
 
 
 def test_the_schema_names_the_fields_that_the_code_writes() -> None:
@@ -81,10 +117,12 @@ def test_the_schema_names_the_fields_that_the_code_writes() -> None:
         "split": names(Split),
         "shard": names(ShardFile),
         "input": names(MemberInput),
+        "passed_over": names(PassedOver),
+        "passed_file": names(PassedFile),
         "config": set(ConvertConfig().as_json()),
     }.items():
-        assert set(PARTS[part]["required"]) == set(PARTS[part]["properties"]) == fields
-    assert set(SCHEMA["required"]) == set(SCHEMA["properties"]) == names(Card) | {"digest"}
+        assert set(PARTS[part]["required"]) | SINCE_1_1_1.get(part, set()) == set(PARTS[part]["properties"]) == fields
+    assert set(SCHEMA["required"]) | {"passed_over"} == set(SCHEMA["properties"]) == names(Card) | {"digest"}
     steps = PARTS["config"]["properties"]["preprocess"]
     assert set(steps["required"]) == set(steps["properties"]) == names(PreprocessConfig)
 
@@ -98,11 +136,14 @@ def test_the_schemas_choices_are_the_codes() -> None:
     assert tuple(PARTS["config"]["properties"]["image_encoding"]["enum"]) == IMAGE_ENCODINGS
     assert PARTS["config"]["properties"]["num_shards"]["additionalProperties"]["maximum"] == MAX_SHARDS
     assert tuple(PARTS["split_name"]["enum"]) == SPLITS
+    assert PARTS["passed_over"]["properties"]["files"]["maxItems"] == MOST_PASSED
     counts = PARTS["counts"]["properties"]
     assert set(counts["dropped"]["propertyNames"]["enum"]) == set(DROP_REASONS)
     assert set(counts["rejected"]["propertyNames"]["enum"]) == set(REJECT_REASONS)
-    libraries = SCHEMA["properties"]["libraries"]["required"] + SCHEMA["else"]["properties"]["libraries"]["required"]
-    assert libraries == list(LIBRARIES)
+    libraries = SCHEMA["properties"]["libraries"]["required"] + [
+        library for since in SCHEMA["allOf"] for library in since["else"]["properties"]["libraries"]["required"]
+    ]
+    assert sorted(libraries) == sorted(LIBRARIES)
     assert SCHEMA["description"].startswith(f"Format {FORMAT_VERSION.split('.')[0]}.x")
 
 

@@ -11,8 +11,9 @@ import xxhash
 from pipeline import storage
 from pipeline.inspect.manifest import Row
 from pipeline.source import archives
-from pipeline.source.archives import Input, Member
+from pipeline.source.archives import Input
 from pipeline.source.gnt import HEADER_BYTES
+from pipeline.source.members import Member, open_member
 from pipeline.verify.record import MemberReader
 from schemas.dataset import Card, MemberInput
 from schemas.errors import UserError
@@ -53,9 +54,14 @@ class Originals:
         same = []
         for path in self.against or [entry.location]:
             if path not in self._listed:
-                one = archives.parse_input(path) if self.against else Input(entry.split, path)
+                one = archives.parse_input(path, "--against") if self.against else Input(entry.split, path)
                 self._listed[path] = archives.list_members([one], 0) if storage.find(one.path) else []
-            same += [one for one in self._listed[path] if (one.name, one.size_bytes) == (entry.member, entry.bytes)]
+            # Named alone, a member has its base name, which with others beside it may have stood behind its folder.
+            same += [
+                one
+                for one in self._listed[path]
+                if f"/{entry.member}".endswith(f"/{one.name}") and one.size_bytes == entry.bytes
+            ]
         if not same and self.against:
             what = f"{entry.member} of {entry.bytes:,} bytes"
             raise UserError(f"{what} isn't under --against; name the archive that holds it")
@@ -69,7 +75,7 @@ def _read_bitmaps(member: Member, rows: Sequence[Row]) -> dict[str, np.ndarray]:
     """The bitmaps of rows in the order of their offsets; what is packed is unpacked once."""
     found = {}
     buffer_bytes = _BUFFER_BYTES if member.random_access else storage.BUFFER_BYTES
-    with archives.open_member(member, buffer_bytes) as stream:
+    with open_member(member, buffer_bytes) as stream:
         reader = MemberReader(stream, member)
         for row in rows:
             record = reader.read(row.source_offset, row.source_bytes)

@@ -68,11 +68,12 @@ def text(value: object) -> str:
     return escape(printable(str(value)))
 
 
-def document(title: str, sections: Iterable[str]) -> str:
+def document(title: str, sections: Iterable[str], generator: str) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        f'<meta name="generator" content="{text(generator)}">'
         f"<title>{text(title)}</title><style>{_STYLE}</style></head><body>\n"
         + "\n".join(sections)
         + "\n</body></html>\n"

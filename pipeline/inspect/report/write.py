@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pipeline import storage
 from pipeline.inspect.diff import settings_of
 from pipeline.inspect.facts import Facts, Spread, gather
-from pipeline.inspect.manifest import Inspected
+from pipeline.inspect.manifest import COMMAND, Inspected
 from pipeline.inspect.official import official_lines
 from pipeline.inspect.overview import findings
 from pipeline.inspect.report.charts import bars_chart, legend, steps_chart
@@ -16,6 +16,7 @@ from pipeline.inspect.report.contact import Contact
 from pipeline.inspect.report.page import chart, document, folded, section, table, text
 from schemas.dataset import MemberInput
 from schemas.errors import explained
+from schemas.machine import mark_of
 from schemas.manifest import DROPPED, KEPT, REJECTED
 
 MOST_ROWS = 500
@@ -35,6 +36,7 @@ _SECTIONS = {
 
 def write_report(inspected: Inspected, path: str, against: Sequence[str]) -> str:
     """Writes the report and returns a line about it."""
+    storage.check_output(path, COMMAND)
     facts = gather(inspected)
     contact = Contact(inspected, against)
     charts = [
@@ -53,9 +55,10 @@ def write_report(inspected: Inspected, path: str, against: Sequence[str]) -> str
         contact.suspicious(facts),
         _settings(inspected),
     ]
-    content = document(f"{storage.base_name(inspected.folder)}: data set report", sections).encode()
+    title = f"{storage.base_name(inspected.folder)}: data set report"
+    content = document(title, sections, mark_of(COMMAND)).encode()
     with explained(f"write {path}"):
-        storage.write_bytes(path, content)
+        storage.write_output(path, content, COMMAND)
     return f"{path}: {len(content):,} bytes"
 
 
@@ -92,7 +95,7 @@ def _records(inspected: Inspected, facts: Facts) -> str:
     ]
     why = table(["split", "status", "reason", "records"], reasons) if reasons else "<p>Every record was kept.</p>"
     inputs = sorted(card.inputs, key=lambda entry: (-entry.counts.by_status[REJECTED], _kept_share(entry)))
-    header = ["split", "member", "writer", "archive", "read", KEPT, DROPPED, REJECTED, "kept, %"]
+    header = ["split", "member", "writer", "archive", "read", KEPT, DROPPED, REJECTED, "kept, %", "bytes lost"]
     members = folded(
         f"{len(inputs):,} members, those with most rejected records first",
         table(header, (_member_row(entry) for entry in inputs[:MOST_ROWS])) + _more(len(inputs)),
@@ -188,7 +191,13 @@ def _kept_share(entry: MemberInput) -> float:
 
 def _member_row(entry: MemberInput) -> list[object]:
     names = (entry.split, entry.member, entry.writer, entry.archive)
-    return [*names, entry.counts.read, *entry.counts.by_status.values(), round(_kept_share(entry), 1)]
+    return [
+        *names,
+        entry.counts.read,
+        *entry.counts.by_status.values(),
+        round(_kept_share(entry), 1),
+        entry.lost_bytes or 0,
+    ]
 
 
 def _more(count: int) -> str:

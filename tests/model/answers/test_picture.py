@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import random
 import time
 from pathlib import Path
 
@@ -228,3 +230,18 @@ def _bomb() -> bytes:
     header = bytearray(small.getvalue())
     header[18:26] = (30_000).to_bytes(4, "little") * 2
     return bytes(header)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"])
+def test_a_damaged_picture_is_a_line_whatever_its_reader_trips_over(kind: str, tmp_path: Path) -> None:
+    whole = io.BytesIO()
+    Image.fromarray(gnt_files.strokes(1)).save(whole, kind)
+    rng = random.Random(kind)
+    for _ in range(60):
+        content = bytearray(whole.getvalue())
+        for _ in range(rng.choice([1, 4, 32])):
+            place = rng.randrange(len(content))
+            content[place : place + rng.randrange(2)] = rng.randbytes(rng.randrange(3))
+        (tmp_path / "x").write_bytes(content)
+        with contextlib.suppress(UserError):
+            assert read_picture(tmp_path / "x").ndim == 2

@@ -267,8 +267,9 @@ def test_a_card_that_counts_otherwise(tmp_path: Path) -> None:
     folder = write_dataset(tmp_path / "data", {"train": 9})
     card = read_card(folder)
     split = card.split("train")
-    first, *others = split.shards
-    wrong = replace(split, shards=[replace(first, records=first.records + 1), *others])
+    first, second, *others = split.shards
+    shards = [replace(first, records=first.records + 1), replace(second, records=second.records - 1), *others]
+    wrong = replace(split, shards=[replace(one, manifest_rows=one.records) for one in shards])
     _write_card(folder, replace(card, splits={"train": wrong}))
     with pytest.raises(DatasetError, match=r"expected 4 records in .* bytes, found 3"):
         _source(folder, "memory")

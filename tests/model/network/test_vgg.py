@@ -74,6 +74,19 @@ def test_any_image_size_gives_float32_logits(size: int) -> None:
     assert logits.dtype == "float32"
 
 
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("head", ["pool", "dense"])
+def test_the_last_layer_has_all_bits_of_float32_whatever_the_policy(head: str, policy: str) -> None:
+    """Held to NumPy. Among thousands of logits of 16 bits two are the highest now and then."""
+    model = _narrow("vgg11", 32, classes=3_000, head=head, dtype=policy)
+    inner = keras.Model(model.inputs[0], [model.layers[-1].input, model.output])
+    images = np.random.default_rng(1).random((64, 32, 32, 1), np.float32)
+    features, logits = (np.asarray(found).astype(np.float64) for found in inner(images, training=True))
+    kernel, bias = (weight.astype(np.float64) for weight in model.get_layer("logits").get_weights())
+    np.testing.assert_allclose(logits, features @ kernel + bias, rtol=1e-4, atol=1e-6)
+    assert (logits == logits.max(1, keepdims=True)).sum() == len(images)
+
+
 @pytest.mark.parametrize("batch_norm", [True, False])
 @pytest.mark.parametrize("size", [32, 50])
 def test_both_kinds_of_gradients_are_of_the_same_function_of_the_same_weights(size: int, batch_norm: bool) -> None:

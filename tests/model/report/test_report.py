@@ -6,6 +6,7 @@ import base64
 import json
 import re
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import cv2
@@ -71,6 +72,67 @@ def test_figures_agree_with_the_evaluation(data: Path, run: Path) -> None:
     assert NASTY in HtmlFile(html).text
 
 
+def test_it_says_of_which_model_it_is_and_why_the_losses_differ(data: Path, tmp_path: Path) -> None:
+    run = tiny_run.make_run(tmp_path / "run", train={"label_smoothing": 0.1, "outliers": 0.25, "ema": 0.999})
+    lines = [
+        {"kind": "eval", "step": step, "epoch": step // 10, "split": "validation", "kept": kept, "loss": 1 / step}
+        for step, kept in ((10, True), (20, False), (30, True), (40, False))
+    ]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    text = HtmlFile(report.write_report(run, data, "train").read_text("utf-8")).text
+    assert "model of epoch 3, step 30, the best of 4 evaluated on validation" in text
+    # The least loss, by a search: no guess at a smoothed label costs less than the label itself.
+    classes = len(tiny_run.CHARACTERS)
+    sure = np.linspace(0.5, 0.999, 5_000)
+    truth = 0.9 + 0.1 / classes
+    least = (-truth * np.log(sure) - (1 - truth) * np.log((1 - sure) / (classes - 1))).min()
+    assert f"can't fall below {0.75 * least + 0.25 * np.log(classes):.2f}: its labels are smoothed by 0.1" in text
+    assert "25% of its images are no character" in text
+    plain = {"num_classes": classes, "train": {"label_smoothing": 0.0, "outliers": 0.0}}
+    assert "fall below" not in report.why_losses_differ(plain)
+    for odd in (None, [], {"label_smoothing": "x", "outliers": None}, {"label_smoothing": 7}):
+        assert "fall below" not in report.why_losses_differ({"num_classes": classes, "train": odd})
+
+
+def test_only_what_was_misread_is_among_the_worst(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tiny_run.make_run(tmp_path / "run")
+    from model.answers import scoring
+
+    def all_right_but(wrong: int) -> None:
+        def score(logits: Any, labels: Any, _: Any) -> tuple[Any, ...]:
+            shown = logits.shape[0] or len(labels)
+            sure = [1.0] * shown
+            rank = [2] * wrong + [1] * (shown - wrong)
+            prediction = [
+                (int(label) + 1) % 24 if r == 2 else int(label) for label, r in zip(labels, rank, strict=True)
+            ]
+            return tuple(np.array(column) for column in (prediction, sure, sure, rank, [0.0] * shown))
+
+        def scores(self: Any, data: Any, split: str, *_: Any) -> scoring.Scores:
+            logits, labels, names = self.logits(data, split, 1_000)
+            return scoring.Scores(np.array(names, object), labels, *score(logits, labels, 1.0))
+
+        monkeypatch.setattr(scoring.Evaluation, "scores", scores)
+
+    flags = ["--model", str(run), "--data", str(data), "--split", "train"]
+    all_right_but(1)
+    assert evaluate.main(flags) == 0
+    shown = capsys.readouterr().out.split("Characters read worst")[1].split("Characters most often")[0]
+    assert len(re.findall(r" 1 +\d+\.\d\d%", shown)) == len(re.findall(r"%  *\d+\.\d\d%", shown)) == 2
+    html = report.write_report(run, data, "train").read_text("utf-8")
+    tables = html.split("Characters read worst")[1].split("Most confused pairs")[0]
+    assert tables.count("<tr><td") == 2
+    all_right_but(0)
+    assert evaluate.main(flags) == 0
+    printed = capsys.readouterr().out
+    assert "every sample was read rightly" in printed
+    assert "read worst" not in printed
+    html = report.write_report(run, data, "train").read_text("utf-8")
+    assert html.split("Characters read worst")[1].split("Most confused pairs")[0].count("None.") == 2
+
+
 def test_shown_images_are_those_of_their_samples(data: Path, run: Path) -> None:
     import tensorflow as tf
 
@@ -119,7 +181,7 @@ def test_every_text_is_escaped() -> None:
         page.table([NASTY], [[NASTY]]),
     ]
     sections = [page.section(NASTY, NASTY, content) for content in contents]
-    html = page.document(NASTY, NASTY, [(NASTY, NASTY)], sections, {NASTY: NASTY})
+    html = page.document(NASTY, NASTY, [(NASTY, NASTY)], sections, {NASTY: NASTY}, NASTY)
     assert_needs_no_network(html)
     assert "<script" not in html
     assert HtmlFile(html).text.count(NASTY) >= 20

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from tiny_dataset import write_dataset
 
 from model.answers.scoring import Evaluation, Scores, forward_of
@@ -98,9 +99,37 @@ def test_of_equal_logits_the_smaller_label_wins_everywhere(data: Dataset) -> Non
         assert scores.rank.tolist() == (labels + 1).tolist()
         assert not scores.prediction.any()
     assert trained.sums_of_the_loop(data)[1:] == [(labels == 0).sum(), (labels < 5).sum(), RECORDS]
-    logits, found = evaluation.logits(data, "validation", 10)
+    logits, found, sample_ids = evaluation.logits(data, "validation", 10)
+    assert sample_ids == scores.sample_id[:10].tolist()
     np.testing.assert_array_equal(found, labels[:10])
     assert not logits.any()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor with shape[256,64,64,64]"),
+        tf.errors.InternalError(None, None, "Dst tensor is not initialized."),
+        tf.errors.UnknownError(None, None, "CUDA_ERROR_OUT_OF_MEMORY: out of memory"),
+    ],
+)
+def test_what_the_memory_doesnt_hold_is_said_in_a_line(data: Dataset, error: Exception) -> None:
+    def forward(_: Any) -> Any:
+        raise error
+
+    for flag, said in (("--batch", r"--batch 16: .*choose a smaller --batch"), ("", "16 samples at once: .* end what")):
+        with pytest.raises(UserError, match=said):
+            Evaluation(forward, None, 16, flag=flag).scores(data, "validation")
+    with pytest.raises(UserError, match="21 samples at once"):  # more would only be padding
+        Evaluation(forward, None, 1 << 40).logits(data, "validation", 10)
+
+
+def test_another_failure_is_no_lack_of_memory(data: Dataset) -> None:
+    def forward(_: Any) -> Any:
+        raise tf.errors.UnimplementedError(None, None, "no such kernel")
+
+    with pytest.raises(tf.errors.UnimplementedError):
+        Evaluation(forward).scores(data, "validation")
 
 
 def test_a_diverged_model_is_refused_not_counted_as_right(data: Dataset) -> None:

@@ -51,14 +51,14 @@ def start(members: Path, output: Path) -> subprocess.Popen[str]:
 
 def committed(output: Path) -> dict[str, int]:
     """Receipts of the staged chunks and shards that an earlier run finished: name -> when."""
-    found = (output / STAGING_FOLDER).glob("*.json")
+    found = (output / STAGING_FOLDER).rglob("*.json")
     return {path.name: path.stat().st_mtime_ns for path in found if path.name == without_temporary_mark(path.name)}
 
 
 def begun(output: Path) -> set[str]:
     """Temporary files and pieces without a receipt: what was being made when the conversion was killed."""
     finished = {name.removesuffix(".json") for name in committed(output)}
-    names = {path.name for path in (output / STAGING_FOLDER).glob("chunk-*")}
+    names = {path.name for path in (output / STAGING_FOLDER).rglob("chunk-*")}
     return names - finished - committed(output).keys()
 
 

@@ -17,12 +17,6 @@ from pipeline.shards import chunk as convert_chunk
 from pipeline.source.chunks import Chunk
 
 
-def test_a_fraction_that_chooses_nobody_is_refused(archives: Path, tmp_path: Path, convert: Run) -> None:
-    status, _, err = convert(f"--input={archives}/train", f"--output={tmp_path}/o", "--validation_fraction=0.0001")
-    assert status == 2
-    assert "chose none; name a larger fraction" in err
-
-
 def _alz_zip(folder: Path) -> Path:
     return gnt_files.write_zip(folder / "HWDB1.1trn_gnt.zip", {"HWDB1.1trn_gnt.alz": b"ALZ\x01"})
 
@@ -93,6 +87,9 @@ def test_bad_input_is_one_line(tmp_path: Path, convert: Run, make: Callable[[Pat
         (("--input={}", "--direct_num_workers=many"), "invalid int value: 'many'"),
         (("--input={}", "--runner=DaskRunner"), "records would be lost"),
         (("--input={}", "--runner=NoSuchRunner"), "expected one of Beam's runners"),
+        (("--input={}", "--runner=FlinkRuner"), "none of that name; did you mean FlinkRunner?"),
+        (("--input={}", "--runner=no.such.Runner"), "it can't be loaded here (No module named 'no')"),
+        (("--input=https://host/a.zip",), "found https://; download it, and name the file here"),
         ((), "required: --input"),
         (("--input={}", "stray"), "stray: expected a flag; name every input after --input"),
         (("--output=", "--input={}"), "--output: expected a folder, found an empty name"),
@@ -158,3 +155,10 @@ def test_an_archive_that_grows_meanwhile_is_noticed(
     message = "expected the file that was listed, found it changed during the conversion"
     assert_refused(convert(f"--input={path}", f"--output={tmp_path}/o"), message)
     assert not (tmp_path / "o/dataset.json").exists()
+
+
+def test_no_archive_is_blamed_for_the_flags(archives: Path, tmp_path: Path, convert: Run) -> None:
+    flags = ("--resize=none", "--crop=none", "--image_size=32")
+    outcome = convert(f"--input={archives}/train", f"--output={tmp_path}/o", *flags)
+    assert_refused(outcome, r"\(larger_than_image .*; name a larger --image_size, or leave --resize at fit, or")
+    assert "damaged" not in outcome[2]

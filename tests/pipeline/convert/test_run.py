@@ -48,14 +48,18 @@ def test_from_a_thread_it_leaves_the_same_bytes(archives: Path, tmp_path: Path) 
 
 
 UNGUARDED = """
-import multiprocessing, sys
+import contextlib, io, multiprocessing, sys
 from pipeline import Settings, run_conversion
+from pipeline.convert import main
 print("begun")
 def convert(name):
     return run_conversion(Settings([sys.argv[1]], f"{sys.argv[2]}/{name}", beam=["--direct_num_workers=2"])).class_count
 with multiprocessing.get_context("fork").Pool(1) as pool:
     print(*pool.map(convert, ["pool"]))
 print(convert("script"))
+with contextlib.redirect_stdout(io.StringIO()):
+    status = main(["--input", sys.argv[1], "--output", f"{sys.argv[2]}/command", "--direct_num_workers=2"])
+print(status)
 with multiprocessing.get_context("fork").Pool(1) as pool:
     try:
         pool.map(convert, ["another pool"])
@@ -78,8 +82,18 @@ def test_a_script_without_a_guard_runs_once(archives: Path, tmp_path: Path, way:
         check=True,
     )
     *lines, refused = run.stdout.splitlines()
-    assert lines == ["begun", "3754", "3754"]
+    assert lines == ["begun", "3754", "3754", "0"]
     assert "this process is a fork of one that has run a conversion" in refused
+
+
+@pytest.mark.parametrize("place", ["", "/__main__.py", "/convert", "/verify", "/sample", "/inspect"])
+def test_a_folder_runs_as_a_script(place: str) -> None:
+    """Its own folder comes first on the path then, and `inspect` must still be the standard library's."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, f"{ROOT}/pipeline{place}", "--help"]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.startswith("usage: ")
 
 
 def test_settings_that_make_no_sense_are_refused_at_once(tmp_path: Path) -> None:
@@ -129,10 +143,10 @@ def test_a_worker_that_cant_start_says_why() -> None:
         worker = server.start({"CONTROL_API_SERVICE_DESCRIPTOR": "no descriptor"})
         assert worker.ended.wait(60)
         assert worker.status == 1
-        server.lose(worker)
-        assert server.loss is not None
-        assert server.loss.startswith("a worker process ended with exit status 1 (")
-        assert "no descriptor" in server.loss or "Error" in server.loss
+        server.lose(worker, connected=False)
+        said = str(server.loss)
+        assert said.startswith("a worker process couldn't start: it ended with exit status 1 (ParseError: ")
+        assert said.endswith("; mend that, or do without by --direct_num_workers=1")
     finally:
         server.close()
 

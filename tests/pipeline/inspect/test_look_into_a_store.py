@@ -140,6 +140,13 @@ def _pictures_of(folder: Path, tmp_path: Path) -> int:
     return (tmp_path / "local.html").read_text().count("<img")
 
 
-def test_a_report_may_be_written_there(store: s3_server.Server, flag: str) -> None:
-    assert inspect.main([OUT, "--html", f"s3://{s3_server.BUCKET}/report.html", flag]) == 0
+def test_a_report_may_be_written_there(store: s3_server.Server, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Again, too; but where somebody else's object stands."""
+    for _ in range(2):
+        assert inspect.main([OUT, "--html", f"s3://{s3_server.BUCKET}/report.html", flag]) == 0
     assert io.BytesIO(store.objects("report.html")[""]).read(9).lower() == b"<!doctype"
+    store.put("thesis.html", b"a thesis")
+    capsys.readouterr()
+    assert inspect.main([OUT, "--html", f"s3://{s3_server.BUCKET}/thesis.html", flag]) == 2
+    assert "thesis.html: expected nothing there, or what pipeline.inspect wrote" in capsys.readouterr().err
+    assert store.objects("thesis.html")[""] == b"a thesis"

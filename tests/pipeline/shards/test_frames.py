@@ -14,7 +14,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.shards.frames import encode_example, encode_png, frame_example
+from pipeline.shards.tfrecord.frames import encode_example, encode_png, frame_example
 from pipeline.steps.plain import preprocess
 from pipeline.steps.settings import PreprocessConfig
 from schemas.example import FEATURES

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.shards import layout
-from pipeline.shards.frames import encode_example, frame_example
-from pipeline.shards.layout import Layout
+from pipeline.shards.tfrecord import layout
+from pipeline.shards.tfrecord.frames import encode_example, frame_example
+from pipeline.shards.tfrecord.layout import Layout
 
 samples = st.lists(
     st.tuples(

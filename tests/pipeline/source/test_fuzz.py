@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import gnt_files
@@ -100,15 +101,23 @@ def test_a_walk_survives_any_bytes(noise: bytes, first: int, last: int) -> None:
 
 def assert_chunks_agree(data: bytes, folder: Path, chunk_bytes: int) -> list[Row]:
     """Chunks give what one walk gives, but for damage longer than a chunk, which has no clean place to cut."""
-    cuts = []
+    cuts: list[int] = []
 
-    def watched(records: gnt.Records) -> np.ndarray:
-        cuts.append(len(clean_cuts(records)))
-        return clean_cuts(records)
+    def watched_cut(parts: Iterable[gnt.Records]) -> tuple[int, int]:
+        cuts.append((found := last_clean_cut(parts))[0])
+        return found
 
-    clean_cuts = gnt.clean_cuts
+    def watched_next(data: bytes, stop: int, left: int) -> tuple[int, int]:
+        count, size = next_cut(data, stop, left)
+        if size == left:
+            cuts.pop()  # nothing is cut there
+        return count, size
+
+    last_clean_cut, next_cut = gnt.last_clean_cut, chunks._next_cut
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gnt, "clean_cuts", watched)
+        patch.setattr(gnt, "last_clean_cut", watched_cut)
+        patch.setattr(chunks, "_next_cut", watched_next)
+        patch.setattr(chunks, "_PART_RECORDS", 4)
         rows = rows_in_chunks(loose(folder, data), folder, chunk_bytes)
     if all(cuts):
         assert rows == rows_of(gnt.walk(data))
@@ -250,3 +259,15 @@ def test_what_was_made_of_a_damaged_zip_does_not_stand_in_for_the_intact_one(tmp
     assert damaged.keys() == sound.keys()
     assert [begin <= 6_000 < end for begin, end in sound] == [damaged[key] != sound[key] for key in sound]
     assert sum(damaged[key] != sound[key] for key in sound) == 1
+
+
+@CI
+@given(st.integers(0, 2**32), st.sampled_from(KINDS), st.integers(1, 13), st.integers(0, len(ORIGINAL)))
+def test_a_walk_in_parts_is_the_walk(seed: int, kind: str, most: int, stop: int) -> None:
+    data = mutate(ORIGINAL, kind, random.Random(seed)).data
+    whole = gnt.walk(data, stop=stop)
+    parts = list(gnt.walk_in_parts(data, most, stop=stop))
+    assert all(len(part) == most for part in parts[:-1])
+    assert [row for part in parts for row in rows_of(part)] == rows_of(whole)
+    cuts = gnt.clean_cuts(whole).tolist()
+    assert gnt.last_clean_cut(parts) == ((cuts[-1], int(whole.offset[cuts[-1]])) if cuts else (0, 0))

@@ -292,8 +292,9 @@ def test_a_hostile_member_beside_good_ones_costs_its_own_rows(tmp_path: Path, co
     (tmp_path / "in" / "1001-c.gnt").write_bytes(gnt_files.member(gnt_files.records_of("啊阿埃挨" * 40)))
     (tmp_path / "in" / "1002-c.gnt").write_bytes(bytes(1_000_000))
     (tmp_path / "in" / "1003-c.gnt").write_bytes(b"")
-    status, _, err = convert(f"--input={tmp_path}/in", f"--output={tmp_path}/out")
+    status, out, err = convert(f"--input={tmp_path}/in", f"--output={tmp_path}/out", "--max_reject_fraction=0.9")
     assert (status, err) == (0, "")
+    assert "empty members, 0 bytes: 1003-c.gnt (train)" in out
     counts = {entry.member: entry.counts for entry in read_card(tmp_path / "out").inputs}
     assert counts["1001-c.gnt"].kept == 160
     assert counts["1002-c.gnt"].rejected == {HEADER_MISMATCH: 1}

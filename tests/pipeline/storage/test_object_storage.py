@@ -121,6 +121,16 @@ def test_forked_workers_know_the_endpoint(
     assert sha256(server.objects("out/")) == expected
 
 
+@pytest.mark.parametrize("key", ["train-00000-of-00001.tfrecord", "photos/1.jpg", "manifest/mine.parquet"])
+def test_others_objects_are_left_alone(server: s3_server.Server, archives: Path, convert: Run, key: str) -> None:
+    upload(server, archives, "in/")
+    server.put(f"out/{key}", b"mine")
+    status, _, err = convert(f"--input={url('in/test')}", f"--output={url('out')}")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "expected a new folder, or that of an interrupted conversion, found" in err
+    assert server.objects("out/") == {key: b"mine"}
+
+
 def test_staging_and_output_may_lie_in_different_places(
     server: s3_server.Server, archives: Path, tmp_path: Path, convert: Run, expected: dict[str, str]
 ) -> None:
@@ -163,7 +173,7 @@ def test_requests_are_few_and_members_are_read_once(server: s3_server.Server, co
     server.log.clear()
     assert convert(f"--input={url('in')}", f"--num_shards=train={shards}", f"--output={url('out')}")[0] == 0
     kinds = server.kinds()
-    of_chunks = [request for request in server.log if request.key.startswith(("in/10", "out/_staging/chunk-"))]
+    of_chunks = [request for request in server.log if request.key.startswith("in/10") or "/chunk-" in request.key]
     reads = Counter(request.key for request in of_chunks if request.kind == "GET" and request.status == 206)
     per_chunk = (len(of_chunks) - shards * chunks) / chunks
     per_shard = len([r for r in server.log if "/train-0" in r.key or "/shard-" in r.key or r.kind == "DELETE"]) / shards
@@ -317,3 +327,19 @@ def test_two_conversions_dont_share_a_folder(server: s3_server.Server, archives:
     lock = {"host": socket.gethostname(), "process": ended.pid, "started": 0}
     server.put(f"out/{LOCK}", json.dumps(lock).encode())
     assert convert(*inputs(), *SHARDS, f"--output={url('out')}")[0] == 0, "its process has ended"
+
+
+def test_a_large_shard_is_sorted_through_files_of_this_machine(
+    server: s3_server.Server, archives: Path, tmp_path: Path, convert: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ("--direct_running_mode=in_memory", "--num_shards=train=1", f"--input=train={archives}/train")
+    status, _, err = convert(*flags, f"--output={tmp_path}/local")
+    assert (status, err) == (0, "")
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", f"{tmp_path}/tmp")
+    monkeypatch.setattr("pipeline.shards.shard._MOST_BYTES", 100_000)
+    monkeypatch.setattr("pipeline.shards.shard._RANGE_BYTES", 25_000)
+    status, _, err = convert(*flags, f"--output={url('out')}")
+    assert (status, err) == (0, "")
+    assert sha256(server.objects("out/")) == sha256(local_files(tmp_path / "local"))
+    assert not list((tmp_path / "tmp").iterdir())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import gnt_files
 import pytest
@@ -13,6 +14,8 @@ from pipeline import storage
 from pipeline.source.archives import Input, list_members
 from pipeline.source.chunks import plan_chunks, read_chunk
 from pipeline.storage import remote, s3
+from pipeline.storage.local import StoredFile
+from pipeline.storage.remote import RemoteFiles
 from schemas.errors import UserError, explained
 
 MIB = 1 << 20
@@ -163,7 +166,19 @@ def test_a_folder_may_be_called_like_a_pattern(server: s3_server.Server) -> None
 
 def test_versions_are_the_same_alone_and_in_a_listing(server: s3_server.Server) -> None:
     server.put("in/a", b"1")
-    assert storage.find(url("in")) == storage.find(url("in/a")) == [storage.status(url("in/a"))]
+    [before] = storage.find(url("in"))
+    assert [before] == storage.find(url("in/a")) == [storage.status(url("in/a"))]
+    server.put("in/a", b"2")  # of the same size, within the same second
+    assert storage.find(url("in"))[0].version != before.version
+
+
+def test_names_are_of_files_and_of_folders(server: s3_server.Server) -> None:
+    for name in ("out/", "out/a", "out/deeper/x", "out/deeper/y", "outer"):
+        server.put(name, b"1")
+    server.log.clear()
+    assert storage.names(url("out")) == storage.names(url("out/")) == ["a", "deeper/"]
+    assert storage.names(url("none")) == []
+    assert server.kinds() == {"LIST": 3}
 
 
 def test_a_chunk_of_a_large_member_is_one_range(server: s3_server.Server) -> None:
@@ -185,3 +200,40 @@ def test_without_boto3_the_extra_is_named(server: s3_server.Server, monkeypatch:
     with pytest.raises(UserError, match=r"boto3 is missing; pip install"):
         storage.exists(url("x"))
     assert server.log
+
+
+def test_brackets_in_a_folders_name_are_its_name(tmp_path: Path) -> None:
+    """HWDB [2020] is no set of characters where there is a folder of that name."""
+    for name in ("HWDB [2020]/a.gnt", "HWDB [2020]/b[1].gnt", "x/HWDB [2020]/c.gnt", "train-1/d.gnt", "train-2/d.gnt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+
+    def found(pattern: str) -> list[str]:
+        return [file.path.removeprefix(f"{tmp_path}/") for file in storage.find(f"{tmp_path}/{pattern}")]
+
+    assert found("HWDB [2020]/*.gnt") == ["HWDB [2020]/a.gnt", "HWDB [2020]/b[1].gnt"]
+    assert found("HWDB [2020]/b[[]*.gnt") == ["HWDB [2020]/b[1].gnt"]
+    assert found("*/HWDB [2020]/*.gnt") == ["x/HWDB [2020]/c.gnt"]
+    assert found("HWDB [2020]/b[1].gnt") == ["HWDB [2020]/b[1].gnt"]
+    assert found("train-[12]/*.gnt") == ["train-1/d.gnt", "train-2/d.gnt"]
+    assert found("nothing [here]/*.gnt") == found("[") == []
+
+
+def test_brackets_in_a_urls_name_are_its_name() -> None:
+    class Store(RemoteFiles):
+        files = ("b/HWDB [2020]/a.gnt", "b/HWDB [2020]/b/c.gnt", "b/part-1/d.gnt", "b/part-2/d.gnt")
+
+        def list_prefix(self, prefix: str, *, deep: bool) -> list[StoredFile]:
+            own = [f"s3://{one}" for one in self.files if f"s3://{one}".startswith(prefix)]
+            return [StoredFile(one, 1, "") for one in own if deep or "/" not in one[len(prefix) :]]
+
+        def status(self, path: str) -> StoredFile | None:
+            return next((StoredFile(path, 1, "") for one in self.files if path == f"s3://{one}"), None)
+
+    def found(pattern: str) -> list[str]:
+        return [file.path.removeprefix("s3://b/") for file in Store().find(f"s3://b/{pattern}")]
+
+    assert found("HWDB [2020]/*.gnt") == ["HWDB [2020]/a.gnt"]
+    assert found("HWDB [2020]/a.gnt") == ["HWDB [2020]/a.gnt"]
+    assert found("HWDB [2020]") == ["HWDB [2020]/a.gnt", "HWDB [2020]/b/c.gnt"]
+    assert found("part-[12]/*.gnt") == ["part-1/d.gnt", "part-2/d.gnt"]

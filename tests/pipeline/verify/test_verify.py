@@ -30,7 +30,7 @@ def test_an_intact_set_has_no_findings(intact: Path, intact_png: Path, capsys: p
         capsys.readouterr()
         assert verify.main([str(folder)]) == 0
         out, err = capsys.readouterr()
-        assert re.fullmatch(rf"{folder}: intact; 63 records in 3 shards, [\d,]+ bytes, .*\n", out)
+        assert re.fullmatch(rf"{folder}: intact; 63 records in 3 shards, [\d,]+ bytes, .*\n  the archives .*\n", out)
         assert err == ""
 
 

@@ -59,7 +59,7 @@ def turn_around(columns: dict[str, list[object]]) -> None:
         (set_at("crop_width", 60_000), "expected a crop in the bitmap"),
         (set_at("crop_x", None), "expected crop_x given"),
         (set_at("ink_fraction", 1.5), "expected an ink_fraction"),
-        (set_at("bitmap_digest", None), "bitmap_digest of a kept record"),
+        (set_at("bitmap_digest", None), "expected bitmap_digest given"),
         (set_at("shard", "test-00000-of-00001.tfrecord"), "expected shard train-00000-of-00002.tfrecord"),
         (set_at("shard_crc32c", 5, "dropped"), "expected shard_crc32c empty, found 5"),
         (set_at("source_offset", 1), "belong to no row"),

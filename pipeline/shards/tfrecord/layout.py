@@ -12,7 +12,13 @@ import google_crc32c
 import numpy as np
 import pyarrow as pa
 
-from pipeline.shards.frames import FRAME_FOOTER_BYTES, FRAME_HEADER_BYTES, encode_example, frame_example, frame_header
+from pipeline.shards.tfrecord.frames import (
+    FRAME_FOOTER_BYTES,
+    FRAME_HEADER_BYTES,
+    encode_example,
+    frame_example,
+    frame_header,
+)
 from pipeline.steps.jit import Kernels, read_only
 from schemas.example import IMAGE, LABEL, SAMPLE_ID
 

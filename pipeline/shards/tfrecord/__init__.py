@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -16,36 +16,46 @@ from pipeline.shards.config import ConvertConfig
 from schemas.errors import explained
 
 if TYPE_CHECKING:
-    from pipeline.shards.layout import Frames
+    from pipeline.shards.tfrecord.layout import Frames
+    from pipeline.storage.uncached import UncachedStream
 
 _NO_OFFSETS = np.empty(0, np.int64)
 _PIECE_BYTES = 256 << 10  # 256 KiB of images stay in a core's cache from being unpacked to being hashed and written
 
 
-@dataclass(frozen=True)
-class TFRecordFile:
-    """A written file of n frames."""
-
-    bytes: int
-    sha256: str
-    frame_bytes: np.ndarray
-    """int64 [n]: the length of each."""
-    crc32c: np.ndarray
-    """uint32 [n]: of each Example, not masked."""
-
-
-def write_tfrecord(
-    path: str, samples: pa.Table, batches: Sequence[pa.RecordBatch], order: np.ndarray, config: ConvertConfig
-) -> TFRecordFile:
-    """Writes the frames of `samples`; see framed."""
-    digest, sizes, crcs = hashlib.sha256(), [], []
+@contextlib.contextmanager
+def open_tfrecord(path: str, config: ConvertConfig) -> Iterator[TFRecordWriter]:
+    """A TFRecord file to write to, which appears under `path` when the block ends well."""
     with explained(f"write {path}"), storage.atomic_large_write(path) as stream:
-        for frames in framed(samples, batches, order, config):
-            stream.write(frames.octets)
-            digest.update(frames.octets)
-            sizes += frames.size
-            crcs += frames.crc32c
-    return TFRecordFile(sum(sizes), digest.hexdigest(), np.array(sizes, np.int64), np.array(crcs, np.uint32))
+        yield TFRecordWriter(path, stream, config)
+
+
+class TFRecordWriter:
+    """The TFRecord file of a shard, while it is written."""
+
+    def __init__(self, path: str, stream: BinaryIO | UncachedStream, config: ConvertConfig) -> None:
+        self.records = self.bytes = 0
+        self._path, self._stream, self._config = path, stream, config
+        self._digest = hashlib.sha256()
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+    def write(
+        self, samples: pa.Table, batches: Sequence[pa.RecordBatch], order: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Adds n frames, see framed. Returns the length of each (int64 [n]), and its Example's CRC-32C (uint32 [n])."""
+        sizes, crcs = [], []
+        with explained(f"write {self._path}"):
+            for frames in framed(samples, batches, order, self._config):
+                self._stream.write(frames.octets)
+                self._digest.update(frames.octets)
+                sizes += frames.size
+                crcs += frames.crc32c
+        self.records += len(sizes)
+        self.bytes += sum(sizes)
+        return np.array(sizes, np.int64), np.array(crcs, np.uint32)
 
 
 def framed(
@@ -56,7 +66,7 @@ def framed(
     `samples` are the kept records of staged batches, with their label and sample_id; `order` is int64: the rows of all
     batches, end to end, in the order of the shard.
     """
-    from pipeline.shards.layout import Layout  # Numba is imported by who writes shards, not by who starts it
+    from pipeline.shards.tfrecord.layout import Layout  # Numba is imported by who writes shards, not by who starts it
 
     images = _Images(batches, order)
     assert len(images.size) == len(samples), "kept records and staged images aren't as many"

@@ -1,0 +1,67 @@
+"""Ctrl-C, SIGTERM and SIGHUP end a command in an orderly way: one line, a status of its own, nothing half-written."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+_SIGNAL_STATUS = 128  # what shells add to a signal's number
+_ONCE = (signal.SIGTERM, signal.SIGHUP)
+_AGAIN_SECONDS = 5.0
+_heard: list[int] = []
+"""The signals that `heeding_signals` has been told to end by."""
+
+
+class Ended(KeyboardInterrupt):
+    """By a signal."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__("interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}")
+        self.exit_status = _SIGNAL_STATUS + number
+
+
+@contextlib.contextmanager
+def heeding_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the block as Ctrl-C does; whichever came first is raised as Ended.
+
+    Only where nobody else has something to say about them: who started the process, or the program it is called in.
+    What a signal broke on its way out is no error, and one that was swallowed, as by a library that can do without what
+    it imports, or by compiled code that calls Python, is heard again every few seconds.
+    """
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in map(int, (signal.SIGINT, *_ONCE, signal.SIGALRM)):
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                before[number] = signal.signal(number, _hear)
+    try:
+        yield
+    except (KeyboardInterrupt, Exception):
+        if not _heard:
+            raise
+        raise Ended(_heard[0]) from None
+    finally:
+        if before:
+            if signal.SIGALRM in before:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            _heard.clear()
+
+
+def heed_swallowed() -> None:
+    """Raises KeyboardInterrupt again where an import has taken the first one for a module that it can do without."""
+    if _heard:
+        raise KeyboardInterrupt
+
+
+def _hear(number: int, _frame: FrameType | None) -> None:
+    again = bool(_heard)
+    _heard.append(number)
+    if signal.getsignal(signal.SIGALRM) is _hear:
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
+    if not (again and number in _ONCE):  # somebody is impatient; what is on its way out cleans up
+        raise KeyboardInterrupt
