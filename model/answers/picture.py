@@ -52,8 +52,13 @@ def read_picture(path: Path) -> np.ndarray:
 def decode(path: Path) -> np.ndarray:
     """The picture in a file as uint8 [h, w, 3] RGB or [h, w, 4] RGBA, upright, its longer side at most MAX_SIDE."""
     content = read_file(path, "the pictures")
+    return decode_bytes(content, str(path))
+
+
+def decode_bytes(content: bytes, name: str) -> np.ndarray:
+    """As decode, of a file's content; `name` is named in errors."""
     if not content:
-        raise UserError(f"{path}: expected a picture, found an empty file; copy or save it again")
+        raise UserError(f"{name}: expected a picture, found an empty file; copy or save it again")
     try:
         with _bombs_allowed_up_to(MAX_PIXELS), Image.open(io.BytesIO(content), formats=_PLUGINS) as image:
             # A JPEG can be decoded at a half, a quarter or an eighth of its size; that is most of a photo's cost.
@@ -61,14 +66,14 @@ def decode(path: Path) -> np.ndarray:
             upright = ImageOps.exif_transpose(image)
             return _shrunk(_pixels(upright))
     except Image.DecompressionBombError as error:
-        raise UserError(f"{path}: more than {MAX_PIXELS:,} pixels; shrink or cut the picture") from error
+        raise UserError(f"{name}: more than {MAX_PIXELS:,} pixels; shrink or cut the picture") from error
     except UnidentifiedImageError as error:
         raise UserError(
-            f"{path}: expected a picture ({FORMATS}), found something else; save a picture as PNG, "
+            f"{name}: expected a picture ({FORMATS}), found something else; save a picture as PNG, "
             "give GNT records a name that ends in .gnt"
         ) from error
     except Exception as error:  # each of Pillow's decoders has its own for damaged files
-        raise UserError(f"{path}: the picture is damaged ({error or type(error).__name__}); save it again") from error
+        raise UserError(f"{name}: the picture is damaged ({error or type(error).__name__}); save it again") from error
 
 
 def read_file(path: Path, kind: str) -> bytes:

@@ -36,7 +36,7 @@ class NormalizedReLU(keras.layers.BatchNormalization):
         return (input_shape[0], input_shape[1] // 2, input_shape[2] // 2, input_shape[3])
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        if not training:
+        if not (training and self.trainable):  # held still, it normalises as in an evaluation
             outputs = super().call(inputs, training=False, mask=mask)
             outputs = keras.ops.relu(outputs) if self.rectified else outputs
             return keras.ops.max_pool(outputs, 2) if self.pooled else outputs

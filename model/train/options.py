@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from model.answers.run import read_run
 from schemas.command import Parser, local_path
 from schemas.errors import UserError
 
+MODEL_FLAGS = ("arch", "width", "head", "dense_width", "batch_norm", "dropout")
+"""What decides the network and its weights' shapes."""
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 DENSE_WIDTH = 4096
 
@@ -51,6 +54,16 @@ class TrainConfig:
         True, "batch normalisation after each layer but the last; plain deep VGGs don't learn 3,754 characters"
     )
     dropout: float = _flag(0.2, "the share of units before the last layer dropped in training", _SHARE)
+    init_from: str | None = _flag(
+        None,
+        "begin with the weights of this run, its classes matched by character; the flags above default to that run's",
+        type=local_path,
+        metavar="RUN",
+        shown="random weights",
+    )
+    freeze: str | None = _flag(
+        None, "conv: train the head alone, and hold the layers before it still", choices=("conv",), shown="nothing"
+    )
     split: str = _flag("train", "the split to train on", metavar="SPLIT")
     eval_split: str | None = _flag(
         None, "the split to evaluate on after each epoch", shown="validation, if there is one", metavar="SPLIT"
@@ -100,6 +113,8 @@ class TrainConfig:
             value, allowed = getattr(self, one.name), one.metadata.get("allowed")
             if value is not None and allowed is not None and not allowed[0](value):
                 raise UserError(f"--{one.name} {value}: expected {allowed[1]}")
+        if self.freeze and self.init_from is None:
+            raise UserError(f"--freeze {self.freeze}: random weights can't be held still; name a run with --init_from")
         if self.dense_width is None:
             object.__setattr__(self, "dense_width", max(1, round(DENSE_WIDTH * self.width)))
 
@@ -149,5 +164,18 @@ def parse_arguments(argv: Sequence[str]) -> TrainConfig:
     for name in _FLAGS:
         section = parser.add_argument_group(_GROUPS[name]) if name in _GROUPS else section
         add_flags(section, name)
+    parser.set_defaults(**_network_of(argv))
     given = vars(parser.parse_args(argv))
-    return TrainConfig(**{**given, "data": str(given["data"]), "model_dir": str(given["model_dir"])})
+    places = {name: str(given[name]) for name in ("data", "model_dir", "init_from") if given[name] is not None}
+    return TrainConfig(**{**given, **places})
+
+
+def _network_of(argv: Sequence[str]) -> dict[str, Any]:
+    """The flags of the model of the run that --init_from names, if it is there."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--init_from", type=local_path)
+    run = parser.parse_known_args(argv)[0].init_from
+    if run is None:
+        return {}
+    config = read_run(run).config
+    return {name: config[name] for name in MODEL_FLAGS if name in config}

@@ -18,7 +18,7 @@ from typing import Any
 from model.answers.calibration import CALIBRATION
 from model.answers.run import CLASSES, CONFIG, FORMAT, METRICS, MODEL, read_config, read_metrics
 from model.train.failures import writing
-from model.train.options import TrainConfig
+from model.train.options import MODEL_FLAGS, TrainConfig
 from schemas.classes import ClassList
 from schemas.errors import UserError
 from schemas.machine import replace_text, without_temporary_mark
@@ -28,7 +28,6 @@ CHECKPOINTS = "checkpoints"
 TENSORBOARD = "tensorboard"
 
 _LIBRARIES = ("tensorflow", "keras", "numpy")
-_MODEL_FLAGS = ("arch", "width", "head", "dense_width", "batch_norm", "dropout")
 _FREE_FLAGS = ("data", "model_dir", "checkpoint_steps")
 """What may differ when a run goes on: none of it changes which samples a step sees, or what it computes from them."""
 _UNSETTLED = ("auto", None)
@@ -84,7 +83,7 @@ def describe(config: TrainConfig, data: Dataset, input_mode: str) -> dict[str, A
     flags, card = asdict(config), data.card
     return {
         "format": FORMAT,
-        **{name: flags[name] for name in _MODEL_FLAGS},
+        **{name: flags[name] for name in MODEL_FLAGS},
         "image_size": card.image_size,
         "channels": 1,
         "num_classes": card.class_count,
@@ -93,7 +92,7 @@ def describe(config: TrainConfig, data: Dataset, input_mode: str) -> dict[str, A
         "class_digest": card.class_digest,
         "data_digest": _digest_of(data, config.split),
         "input_mode": input_mode,
-        "train": {name: value for name, value in flags.items() if name not in (*_MODEL_FLAGS, "model_dir")},
+        "train": {name: value for name, value in flags.items() if name not in (*MODEL_FLAGS, "model_dir")},
         "training_figures_hold": config.burdens,
         "libraries": {name: import_module(name).__version__ for name in _LIBRARIES},
     }
@@ -205,4 +204,4 @@ def cut_metrics(folder: Path, step: int, evaluated_step: int) -> None:
 
 
 def _flags(description: dict[str, Any]) -> dict[str, Any]:
-    return {**{name: description.get(name) for name in _MODEL_FLAGS}, **description["train"]}
+    return {**{name: description.get(name) for name in MODEL_FLAGS}, **description["train"]}

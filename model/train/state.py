@@ -12,6 +12,7 @@ import tensorflow as tf
 from model.network.devices import own_part
 from model.network.vgg import build_vgg
 from model.train.options import TrainConfig
+from model.train.start import freeze_convolutions
 from model.train.update import INITIAL_LOSS_SCALE
 
 
@@ -45,7 +46,7 @@ class TrainState(tf.Module):
 
 
 def statistics_of(model: keras.Model) -> list[Any]:
-    """The moving means and variances of batch normalisation, in order."""
+    """The moving means and variances of batch normalisation, in order; and the weights that are held still."""
     return [variable for variable in model.non_trainable_variables if not _is_seed(variable)]
 
 
@@ -107,7 +108,10 @@ def _build(config: TrainConfig, image_size: int, num_classes: int, **options: An
         name: getattr(config, name) for name in ("width", "head", "dense_width", "batch_norm", "dropout", "seed")
     }
     with tf.device("CPU:0"):
-        return build_vgg(config.arch, image_size, 1, num_classes, **options)
+        model = build_vgg(config.arch, image_size, 1, num_classes, **options)
+    if config.freeze:
+        freeze_convolutions(model)
+    return model
 
 
 def _per_replica(value: Any) -> Any:

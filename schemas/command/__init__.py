@@ -39,6 +39,7 @@ COMMANDS = {
     "train": ("model.train", "shards in, a recogniser out"),
     "evaluate": ("model.evaluate", "how well a run reads a split, by character and by writer"),
     "predict": ("model.predict", "what character a picture shows, or each record of a .gnt"),
+    "draw": ("model.draw", "a page to draw a character in, read as you write"),
     "export": ("model.export", "a run's model as a SavedModel, ONNX or LiteRT file"),
     "benchmark": ("model.benchmark", "how fast this machine trains, stage by stage"),
     "report": ("model.report", "report.html of a run"),
