@@ -49,7 +49,7 @@ OWN = {
     "inspect": r"out/report.html",
 }
 """Command -> what it may change of what was there before: what it made itself at an earlier time."""
-STATUSES = {0, 1, 2, 130, 143}
+STATUSES = {0, 1, 2, 130, 141, 143}
 MOST_LINES = {"pipeline": 3, "model": 6}
 """On stderr, of a command that refuses."""
 SORTS = (

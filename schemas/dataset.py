@@ -126,7 +126,7 @@ class MemberInput:
     bytes: int
     counts: Counts
     lost_bytes: int | None = None
-    """Of `bytes`, those of records whose header is broken or that end early; None before format 1.1.1."""
+    """Of `bytes`, those of records whose header is broken or that end early; None before format 1.2.0."""
     what: str | None = None
     """What a member without one sound record is instead, told from its first bytes; None where nothing tells."""
 
@@ -169,7 +169,7 @@ class Card:
     splits: Mapping[str, Split]
     inputs: Sequence[MemberInput]
     passed_over: PassedOver | None = None
-    """None before format 1.1.1."""
+    """None before format 1.2.0."""
 
     @property
     def image_size(self) -> int:

@@ -1,4 +1,4 @@
-"""What this machine gives a process: its cores, and files that take another's place at once."""
+"""What this machine gives a process: cores; files that take another's place at once, and only their own one's."""
 
 from __future__ import annotations
 
@@ -56,6 +56,8 @@ def replaced(path: str | os.PathLike[str], *, durable: bool = False) -> Iterator
 
 def make_folder(path: str | os.PathLike[str]) -> None:
     """Makes a folder and those above it, where there are none; their names are on the disk afterwards."""
+    if Path(path).is_dir():
+        return
     missing = [folder for folder in (Path(path), *Path(path).parents) if not folder.exists()]
     Path(path).mkdir(parents=True, exist_ok=True)
     for folder in missing:

@@ -174,14 +174,14 @@ class Evaluation:
         return [np.concatenate(column) for column in zip(*found, strict=True)]
 
 
-_OUT_OF_MEMORY = ("out of memory", "Dst tensor is not initialized", "failed to allocate")
-"""What TensorFlow says where it doesn't say RESOURCE_EXHAUSTED, the second when a GPU has no room for a tensor."""
+_OUT_OF_MEMORY = ("out of memory", "oom when", "failed to allocate", "bad_alloc", "out_of_memory", "dst tensor is not")
+"""What TensorFlow says where it doesn't say RESOURCE_EXHAUSTED, the last when a GPU has no room for a tensor."""
 
 
 def is_out_of_memory(error: Exception) -> bool:
     text = str(error).lower()
     return isinstance(error, tf.errors.ResourceExhaustedError | MemoryError) or any(
-        words.lower() in text for words in _OUT_OF_MEMORY
+        words in text for words in _OUT_OF_MEMORY
     )
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+import socketserver
+import sys
 import threading
 from html import escape
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
+from typing import Any
 
 from model.answers.picture import decode_bytes
 from model.answers.reading import Recogniser, prepared
@@ -41,6 +45,16 @@ class PageServer(ThreadingHTTPServer):
     @property
     def url(self) -> str:
         return f"http://{HOST}:{self.server_port}/"
+
+    def server_bind(self) -> None:
+        """As HTTPServer's, without asking for this machine's name, which can take seconds."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = HOST, int(self.server_address[1])
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A page that was closed meanwhile is no error."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
     def read(self, content: bytes) -> dict[str, object]:
         """The page's answer to a picture file: its candidates, or what is wrong with it."""
@@ -76,7 +90,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not self._is_own():
             return
         length = self.headers.get("Content-Length", "")
-        if self.path != "/read" or not length.isdecimal():
+        if self.path != "/read" or not re.fullmatch("[0-9]{1,12}", length):
             self._refuse(HTTPStatus.NOT_FOUND, "not found\n")
         elif int(length) > MAX_PICTURE_BYTES:
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too large\n")

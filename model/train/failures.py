@@ -9,13 +9,13 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from model.answers.scoring import is_out_of_memory
 from model.network.cluster import WorkerLost
 from schemas.errors import UserError, explained
 
 _LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError)
 _LOST_WORDS = ("collective", "heartbeat", "coordination", "connection reset", "/job:worker/replica:0/task")
 _FULL_DISK_WORDS = ("no space left", "quota exceeded")
-_MEMORY_WORDS = ("out of memory", "oom when", "failed to allocate", "bad_alloc", "cuda_error_out_of_memory")
 
 
 @contextmanager
@@ -51,7 +51,7 @@ def training_failures(global_batch: int, workers: int) -> Iterator[None]:
             "another --model_dir"
         ) from error
     except tf.errors.OpError as error:
-        if isinstance(error, tf.errors.ResourceExhaustedError) or _has(error.message, _MEMORY_WORDS):
+        if is_out_of_memory(error):
             raise UserError(
                 f"--global_batch {global_batch:,}: out of memory; choose a smaller one and name another --model_dir, "
                 "or use more or larger devices"

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: answered at once where nothing can be lost, between two batches where something can."""
+"""SIGTERM, SIGHUP and Ctrl-C: answered at once where nothing can be lost, between two batches where something can."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-from schemas.command import EXIT_INTERRUPTED, EXIT_TERMINATED
+from schemas.command.signals import EXIT_BY_SIGNAL
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -24,7 +24,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Interruption:
-    """Answers both signals while its block runs: raises Interrupted, or, inside `held`, only remembers."""
+    """Answers the signals while its block runs: raises Interrupted, or, inside `held`, only remembers."""
 
     def __init__(self) -> None:
         self.number: int | None = None
@@ -47,8 +47,9 @@ class Interruption:
         """Takes the signals again: TensorFlow installs a handler of its own for SIGTERM when it joins workers."""
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
-                self._before.setdefault(number, signal.getsignal(number) or signal.SIG_DFL)
-                signal.signal(number, self._handle)
+                before = self._before.setdefault(number, signal.getsignal(number) or signal.SIG_DFL)
+                if before is not signal.SIG_IGN:  # as nohup has it
+                    signal.signal(number, self._handle)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -75,4 +76,4 @@ def name_of(number: int) -> str:
 
 
 def exit_status_of(number: int) -> int:
-    return EXIT_INTERRUPTED if number == signal.SIGINT else EXIT_TERMINATED
+    return EXIT_BY_SIGNAL + number

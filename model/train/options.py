@@ -172,10 +172,13 @@ def parse_arguments(argv: Sequence[str]) -> TrainConfig:
 
 def _network_of(argv: Sequence[str]) -> dict[str, Any]:
     """The flags of the model of the run that --init_from names, if it is there."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--init_from", type=local_path)
-    run = parser.parse_known_args(argv)[0].init_from
-    if run is None:
+    try:
+        run = parser.parse_known_args(argv)[0].init_from
+    except argparse.ArgumentError:
+        return {}  # the parser of all flags says so
+    if run is None or {"-h", "--help"} & set(argv):
         return {}
     config = read_run(run).config
     return {name: config[name] for name in MODEL_FLAGS if name in config}

@@ -38,7 +38,7 @@ def start_from(folder: Path, model: keras.Model, classes: ClassList) -> int:
         if isinstance(layer, keras.layers.Dropout):
             continue  # its weights are a seed
         given = [np.asarray(value) for value in theirs.get(layer.name, [])]
-        if layer.name == LAST_LAYER:
+        if layer.name == LAST_LAYER and given:
             given = [_matched(np.asarray(own), other, shared) for own, other in zip(layer.weights, given, strict=True)]
         found, expected = [value.shape for value in given], [tuple(own.shape) for own in layer.weights]
         if found != expected:

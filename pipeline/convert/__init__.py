@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.convert.options import Settings, parse_arguments
 from pipeline.errors import RESUMES
-from schemas.command import run_command
+from schemas.command import make_console, run_command
 
 if TYPE_CHECKING:
     from pipeline.convert.plan import Conversion
@@ -30,7 +30,7 @@ def _convert(settings: Settings) -> int:
     started = time.monotonic()
     with _quiet():
         card = run_conversion(settings, _shown)
-    from pipeline.convert.progress import make_console, print_summary
+    from pipeline.convert.progress import print_summary
 
     print_summary(card, settings.output, time.monotonic() - started, make_console())
     return 0
@@ -38,7 +38,7 @@ def _convert(settings: Settings) -> int:
 
 @contextlib.contextmanager
 def _shown(job: Conversion) -> Iterator[None]:
-    from pipeline.convert.progress import Meter, make_console, shown
+    from pipeline.convert.progress import Meter, shown
 
     with shown(Meter(job), make_console()), _quiet():  # once more: a bar shows what is printed beside it
         yield

@@ -137,7 +137,7 @@ class ForkServer:
         # Whoever holds the other end of this pipe sees it closed when this process is gone, however it went.
         alive, self._alive = os.pipe()
         with explained("make a temporary file"):
-            self._words = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - closed with the server
+            self._words = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - a thread may still read it when the server is closed
         serve = _SERVE.format(path=sys.path, socket=theirs.fileno(), alive=alive)
         try:
             self._process = subprocess.Popen(

@@ -21,12 +21,8 @@ from pipeline.convert.direct import Absent
 
 def serve(socket_number: int, alive: int) -> None:
     """Forks workers until the conversion's process closes its end of the socket, or is gone."""
-    for number in (
-        signal.SIGINT,
-        signal.SIGTERM,
-        signal.SIGHUP,
-    ):  # the driver hears it too, and ends what it has started
-        signal.signal(number, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the driver hears it too, and ends what it has started
     connection = socket.socket(fileno=socket_number)
     _preload(connection)
     woken, waker = os.pipe()

@@ -21,6 +21,7 @@ from pipeline import storage
 from pipeline.convert.direct import compiling
 from pipeline.shards import staging
 from pipeline.source.losses import loss_lines
+from schemas.command import print_whole
 from schemas.dataset import Card, Split
 from schemas.errors import UserError
 from schemas.manifest import DROP_REASONS, REJECT_REASONS
@@ -31,10 +32,6 @@ if TYPE_CHECKING:
 _STORE_SECONDS = 10.0  # between two looks at a store, each of which is a request
 _COMPILE_SECONDS = 1.0  # less is no silence
 _CONVERT_SHARE = 0.6  # of the whole time, on average; the rest goes into writing the shards
-
-
-def make_console() -> Console:
-    return Console(soft_wrap=True)
 
 
 @dataclass(frozen=True)
@@ -158,7 +155,7 @@ def shown(meter: Meter, console: Console) -> Iterator[None]:
     def tell(line: str) -> None:
         if line not in told:
             told.add(line)
-            console.print(line, highlight=False, markup=False)
+            console.print(line)
 
     def look() -> Reading:
         reading = meter.read()
@@ -216,12 +213,12 @@ def print_summary(card: Card, output: str, seconds: float, console: Console) -> 
     row("writers", [split.writers for split in splits.values()])
     row("shards", [len(split.shards) for split in splits.values()])
     row("bytes", [_bytes(split) for split in splits.values()])
-    console.print(table)
+    print_whole(console, table)
     for reason, meaning in {**DROP_REASONS, **REJECT_REASONS}.items():
         if any(reason in of.dropped or reason in of.rejected for of in counts):
-            console.print(f"{reason}: {meaning}", highlight=False)
+            console.print(f"{reason}: {meaning}")
     for line in loss_lines(card):
-        console.print(line, highlight=False, markup=False)
+        console.print(line)
     read = sum(of.read for of in counts)
     console.print(
         f"{output}: {read:,} records in {seconds:,.1f} s, {read / seconds:,.0f} records/s",

@@ -75,8 +75,9 @@ def _stage(chunk: Chunk, config: ConvertConfig, path: str) -> ChunkReceipt:
     def tables() -> Iterator[pa.Table]:
         nonlocal lost_bytes
         for table in convert_records(data, chunk, config):
-            reasons, sizes = table["reason"].to_pylist(), table["source_bytes"].to_pylist()
-            lost_bytes += sum(size for size, reason in zip(sizes, reasons, strict=True) if reason in LOST_REASONS)
+            if table["reason"].null_count < table.num_rows:
+                reasons, sizes = table["reason"].to_pylist(), table["source_bytes"].to_pylist()
+                lost_bytes += sum(size for size, reason in zip(sizes, reasons, strict=True) if reason in LOST_REASONS)
             yield table
 
     records, batches = staging.write_staged_chunk(path, tables(), config.num_shards[chunk.member.split])

@@ -196,7 +196,7 @@ def read_batches(batches: Iterable[StagedBatch]) -> list[pa.RecordBatch]:
     content = np.frombuffer(mmap.mmap(-1, ends[-1] if staged else 1), np.uint8)
     parts = [content[end - batch.size_bytes : end] for batch, end in zip(staged, ends, strict=True)]
     for path, own in itertools.groupby(zip(staged, parts, strict=True), lambda one: one[0].path):
-        with explained(f"read {path}"), open(path, "rb", buffering=0) as stream:
+        with explained(f"read {path}"), open(path, "rb") as stream:
             for batch, part in own:
                 stream.seek(batch.begin)
                 stream.readinto(part.data)

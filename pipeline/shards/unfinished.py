@@ -140,7 +140,7 @@ def _parse(content: bytes) -> Unfinished | None:
         fields = json.loads(content)
         counts = {str(split): tuple(map(int, counts)) for split, counts in fields["num_shards"].items()}
         conversion = str(fields["conversion"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
     known = all(split in SPLITS and all(1 <= n <= MAX_SHARDS for n in counts[split]) for split in counts)
     return Unfinished(conversion, counts) if known and re.fullmatch(r"[0-9a-f]{32}", conversion) else None

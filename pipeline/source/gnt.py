@@ -160,8 +160,9 @@ def last_clean_cut(parts: Iterable[Records]) -> tuple[int, int]:
 def _needed(records: Records) -> np.ndarray:
     """int64 [n]: the byte up to which each record's beginning was decided by what stands there."""
     needed = records.offset + HEADER_BYTES
-    truncated = np.fromiter((fault == TRUNCATED for fault in records.fault), bool, len(records))
-    needed[truncated] += records.width[truncated].astype(np.int64) * records.height[truncated]
+    if TRUNCATED in records.fault:
+        truncated = np.fromiter((fault == TRUNCATED for fault in records.fault), bool, len(records))
+        needed[truncated] += records.width[truncated].astype(np.int64) * records.height[truncated]
     return needed
 
 

@@ -71,7 +71,7 @@ def passed_over_lines(card: Card) -> list[str]:
     """What the inputs held beside GNT: how many of each kind, and the names of what might have been meant."""
     passed = card.passed_over
     if passed is None:
-        return ["not recorded before format 1.1.1"]
+        return ["not recorded before format 1.2.0"]
     if not passed.count:
         return ["nothing"]
     counted = ", ".join(f"{n:,} × {what}" for what, n in passed.kinds.items())

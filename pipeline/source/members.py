@@ -28,7 +28,7 @@ class Member:
     size_bytes: int
     """Not compressed."""
     version: str
-    """Changes when the content does: the file's modification time, or the zip entry's CRC-32."""
+    """Changes when the content does: as StoredFile.version, or the zip entry's CRC-32."""
     zip_entry: int | None = None
     """Its position in a zip's directory; None if the file itself is the .gnt."""
     data_offset: int = 0

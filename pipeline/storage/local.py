@@ -79,9 +79,15 @@ class LocalFiles:
     def list_folder(self, folder: str) -> list[StoredFile]:
         try:
             with os.scandir(folder) as entries:
-                return [_stored(entry.path) for entry in entries if entry.is_file()]
+                there = list(entries)
         except FileNotFoundError:
             return []
+        found = []
+        for entry in there:
+            with contextlib.suppress(FileNotFoundError):  # renamed meanwhile
+                if entry.is_file():
+                    found.append(_stored(entry.path))
+        return found
 
     def names(self, folder: str) -> list[str]:
         try:

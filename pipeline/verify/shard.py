@@ -145,9 +145,15 @@ def _check_index(kept: pa.Table, job: ShardJob) -> list[Finding]:
     expected = [f"{offset} {size}" for offset, size in places]
     found = content.decode("utf-8", "replace").splitlines()
     if [" ".join(line.split()) for line in found] != expected:
-        both = enumerate(zip_longest(found, expected, fillvalue="nothing"), start=1)
-        number, (there, wanted) = next(((n, pair) for n, pair in both if pair[0].split() != pair[1].split()))
-        findings.add(f"line {number:,}: expected {wanted!r}, found {there[:80]!r}; {_INDEX_AGAIN}")
+        both = enumerate(zip_longest(found, expected), start=1)
+        number, (there, wanted) = next(
+            (number, pair) for number, pair in both if None in pair or pair[0].split() != pair[1].split()
+        )
+        end = "the end"
+        findings.add(
+            f"line {number:,}: expected {end if wanted is None else repr(wanted)}, "
+            f"found {end if there is None else repr(there[:80])}; {_INDEX_AGAIN}"
+        )
     return findings.all()
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-_SIGNAL_STATUS = 128  # what shells add to a signal's number
+EXIT_BY_SIGNAL = 128
+"""What shells add to the number of the signal that ended a process."""
 _ONCE = (signal.SIGTERM, signal.SIGHUP)
 _AGAIN_SECONDS = 5.0
 _heard: list[int] = []
@@ -21,7 +23,7 @@ class Ended(KeyboardInterrupt):
 
     def __init__(self, number: int) -> None:
         super().__init__("interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}")
-        self.exit_status = _SIGNAL_STATUS + number
+        self.exit_status = EXIT_BY_SIGNAL + number
 
 
 @contextlib.contextmanager
@@ -63,5 +65,17 @@ def _hear(number: int, _frame: FrameType | None) -> None:
     _heard.append(number)
     if signal.getsignal(signal.SIGALRM) is _hear:
         signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
-    if not (again and number in _ONCE):  # somebody is impatient; what is on its way out cleans up
-        raise KeyboardInterrupt
+    # Somebody is impatient, or this is only the reminder: what is on its way out cleans up.
+    if again and (number in _ONCE or (number == signal.SIGALRM and _is_leaving())):
+        return
+    raise KeyboardInterrupt
+
+
+def _is_leaving() -> bool:
+    """Whether what a signal raised is on its way out: then nobody has swallowed it."""
+    error = sys.exc_info()[1]
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__context__
+    return False

@@ -14,7 +14,6 @@ import tiny_run
 
 from model import export
 
-LOGITS = len(tiny_run.CHARACTERS)
 needs_onnx = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in export.FORMATS["onnx"].packages),
     reason="ONNX needs onnx, tf2onnx and onnxruntime",

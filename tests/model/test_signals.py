@@ -18,6 +18,7 @@ COMMANDS = {
     "report": ("--split", "train"),
     "export": ("--format", "saved_model", "--output", "OUT"),
     "predict": ("IMAGE",),
+    "draw": ("--port", "0"),
     "benchmark": ("--stages", "forward", "--replica_batch", "8", "--xla", "off", "--seconds", "60"),
 }
 
@@ -43,7 +44,7 @@ from model.{name} import main
 sys.exit(main(sys.argv[1:]))
 """
     paths = {"OUT": tmp_path / "out", "IMAGE": archives / "test" / "1241-c.gnt"}
-    flags = ["--model", run] * (name != "benchmark") + ["--data", data] * (name not in ("export", "predict"))
+    flags = ["--model", run] * (name != "benchmark") + ["--data", data] * (name not in ("draw", "export", "predict"))
     arguments = [*flags, *(paths.get(flag, flag) for flag in COMMANDS[name])]
     command = [sys.executable, "-c", code, *map(str, arguments)]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:

@@ -1,4 +1,4 @@
-"""The page in a real browser: strokes drawn with a mouse, a pen and a finger are read as they grow."""
+"""The page in a real browser: strokes by mouse and finger are read as they grow, pictures when they come."""
 
 from __future__ import annotations
 
@@ -145,6 +145,23 @@ def test_a_picture_is_read_and_a_stroke_takes_its_place(page: Page, tmp_path: Pa
     expect(page, "Read as 口.")
     draw(page, "一")
     expect(page, "Read as 一.")
+
+
+@pytest.mark.parametrize("kind", ["drop", "paste"])
+def test_a_picture_may_be_dropped_or_pasted(page: Page, kind: str) -> None:
+    png = cv2.imencode(".png", picture_of("口"))[1].tobytes()
+    page.evaluate(
+        """([kind, bytes]) => {
+            const files = new DataTransfer();
+            files.items.add(new File([new Uint8Array(bytes)], "a.png", {type: "image/png"}));
+            const event = kind === "drop"
+                ? new DragEvent(kind, {dataTransfer: files, bubbles: true, cancelable: true})
+                : new ClipboardEvent(kind, {clipboardData: files, bubbles: true});
+            document.body.dispatchEvent(event);
+        }""",
+        [kind, list(png)],
+    )
+    expect(page, "Read as 口.")
 
 
 def test_what_is_no_picture_gets_a_line(page: Page, tmp_path: Path) -> None:

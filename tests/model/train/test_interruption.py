@@ -16,7 +16,7 @@ from model.train import main
 from model.train.interruption import Interrupted, Interruption
 
 FLAGS = ["--arch=vgg11", "--width=0.0625", "--global_batch=16", "--steps=2"]
-NUMBERS = [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
+NUMBERS = [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)]
 
 
 @pytest.fixture(scope="module")

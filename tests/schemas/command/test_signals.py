@@ -97,3 +97,20 @@ def test_what_a_signal_broke_or_something_swallowed_is_no_error(monkeypatch: pyt
         assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
     with pytest.raises(ZeroDivisionError), heeding_signals():
         _ = 1 // 0
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_long_clean_up_is_left_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "_AGAIN_SECONDS", 0.1)
+    cleaned = []
+
+    def body() -> int:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            time.sleep(0.3)
+            cleaned.append(True)
+        return 0
+
+    assert run_command("pipeline.convert", body) == 143
+    assert cleaned
