@@ -90,8 +90,7 @@ def _run(
     from model.train.failures import writing
     from model.train.loop import Loop, Task
     from model.train.progress import Report
-    from model.train.start import start_from
-    from model.train.state import TrainState, build_step_model
+    from model.train.state import TrainState, build_step_model, start_from
     from model.train.step import policy_of, resolve_precision, resolve_xla
 
     # Settings: as the run began, or as this machine would have them

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from model.answers.run import read_run
+from model.answers.run import CONFIG, read_run
 from schemas.command import Parser, local_path
 from schemas.errors import UserError
 
@@ -178,7 +178,7 @@ def _network_of(argv: Sequence[str]) -> dict[str, Any]:
         run = parser.parse_known_args(argv)[0].init_from
     except argparse.ArgumentError:
         return {}  # the parser of all flags says so
-    if run is None or {"-h", "--help"} & set(argv):
+    if run is None or not (run / CONFIG).is_file() or {"-h", "--help"} & set(argv):
         return {}
     config = read_run(run).config
     return {name: config[name] for name in MODEL_FLAGS if name in config}

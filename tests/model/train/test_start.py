@@ -12,8 +12,7 @@ from tiny_dataset import write_dataset
 
 from model.train import main
 from model.train.options import parse_arguments
-from model.train.start import start_from
-from model.train.state import build_plain_model, statistics_of
+from model.train.state import build_plain_model, start_from, statistics_of
 from schemas.classes import parse_classes
 from schemas.errors import UserError
 
@@ -99,5 +98,6 @@ def test_another_network_is_one_line(first: Path) -> None:
 def test_flags_that_make_no_sense_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--freeze conv: random weights can't be held still"):
         parse_arguments(["--data=d", "--model_dir=r", "--freeze=conv"])
+    config = parse_arguments(["--data=d", "--model_dir=r", f"--init_from={tmp_path / 'none'}"])
     with pytest.raises(UserError, match="expected the folder of a training run, found none"):
-        parse_arguments(["--data=d", "--model_dir=r", f"--init_from={tmp_path / 'none'}"])
+        start_from(tmp_path / "none", build_plain_model(config, 16, 1), parse_classes("零\n"))
