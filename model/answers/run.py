@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 from pipeline.steps.settings import PreprocessConfig
 from schemas.classes import ClassList, ClassListError, parse_classes
@@ -19,6 +20,8 @@ CONFIG = "config.json"
 CLASSES = "classes.txt"
 METRICS = "metrics.jsonl"
 MODEL = "model.keras"
+WEIGHTS = "weights.npz"
+"""In place of MODEL: the same weights in fewer bytes (model/answers/compact.py)."""
 FORMAT = 1
 """Of config.json."""
 
@@ -82,7 +85,8 @@ def read_run(folder: Path) -> Run:
 
 def load_model(run: Run) -> Any:
     """The run's Keras model, of standard layers: float32 [n, s, s, 1] in 0 … 1 to float32 logits [n, classes]."""
-    path = run.folder / MODEL
+    packed = (run.folder / WEIGHTS).is_file()
+    path = run.folder / (WEIGHTS if packed else MODEL)
     if not path.is_file():
         raise UserError(
             f"{run.folder}: expected {MODEL}, found none; the training isn't finished, run its command again to go on"
@@ -90,9 +94,11 @@ def load_model(run: Run) -> Any:
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     import keras
 
+    from model.answers.compact import unpacked
+
     try:
-        loaded = keras.models.load_model(path, compile=False)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        loaded = unpacked(run) if packed else keras.models.load_model(path, compile=False)
+    except (OSError, ValueError, TypeError, KeyError, BadZipFile) as error:
         reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
         raise UserError(f"{path}: can't be read ({reason[0][:200]}); run the training command again") from error
     expected = ((None, run.image_size, run.image_size, 1), (None, len(run.classes)))

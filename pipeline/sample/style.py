@@ -93,7 +93,7 @@ class WriterStyle:
             tremor=rng.uniform(0.001, 0.008),
             bend=rng.uniform(0.012, 0.035),
             unsteadiness=rng.uniform(0.02, 0.06),
-            pen_radius=size * rng.uniform(0.021, 0.042),
+            pen_radius=size * rng.uniform(0.019, 0.036),
             taper=rng.uniform(0.0, 0.7),
             pressure=rng.uniform(0.05, 0.25),
             ligature=rng.uniform(0.4, 0.95),
