@@ -3,7 +3,7 @@
     python benchmarks/box_ablation.py --strokes FOLDER --font FILE ... [--variants whole fonts ...]
 
 400 characters (300 of many-characters, and 100-characters), 30 drawings of each, every one in a hand of its own; a
-VGG11 an eighth wide on 32 pixels, six epochs. Real images: half of many-characters and every tenth of 100-characters. The
+VGG11 an eighth wide on 32 pixels, six epochs. Real images: half of many-characters, every tenth of 100-characters. The
 other half of many-characters is kept aside. A character in 400 is easier than in 3,754: compare within the table.
 """
 

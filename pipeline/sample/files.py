@@ -24,6 +24,7 @@ from pathlib import Path
 
 from pipeline.sample.glyphs import font_path
 from pipeline.sample.handwriting import draw, gnt_record
+from pipeline.sample.pen import KERNELS
 from pipeline.sample.strokes import Source, strokes_from
 from pipeline.sample.style import WriterStyle, record_generator
 from schemas.classes import default_classes, tag_of
@@ -135,6 +136,8 @@ def write_sample(config: SampleConfig, report: Callable[[str], None]) -> dict[st
     sources = sources_of(config)
     for source in sources:  # what can't be read: say so before there is a folder
         source.check()
+    if why := KERNELS.failure():  # compiled here, they are only loaded by the processes that draw
+        report(f"drawing without Numba, which takes some fifty times as long: {why}")
     _make_empty_folder(config.output)
     numbers = writers_of(config.writers)
     # In a zip run the files are drawn into a folder of their own, which is gone in the end, whatever happens.

@@ -188,4 +188,4 @@ def _hook_begin(line: Line) -> int:
     # A turn may be spread over two steps.
     wide = np.minimum(cosines, np.append((directions[2:] * directions[:-2]).sum(axis=1), 1))
     late = np.nonzero((wide < _HOOK_COSINE) & (way[1:] < _HOOK))[0]
-    return int(late[0]) + 1 if len(late) else len(line)
+    return int(late[cosines[late].argmin()]) + 1 if len(late) else len(line)

@@ -17,6 +17,7 @@ from places import ROOT
 from pipeline import sample
 from pipeline.sample import files as sample_files
 from pipeline.sample import glyphs
+from pipeline.sample.files import SampleConfig
 from pipeline.sample.strokes import Source
 from schemas.classes import default_classes, tag_of
 
@@ -204,6 +205,30 @@ def test_a_missing_package_is_named(
     assert "pip install '.[sample]'" in error
     assert error.count("\n") == 1
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("flag", "expected"),
+    [
+        ("--font", "expected a font (TrueType, OpenType or WOFF), found"),
+        ("--strokes", "expected a folder of CHARACTER.json files, found none"),
+    ],
+)
+def test_a_source_that_is_none_is_told_before_there_is_a_folder(
+    flag: str, expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("neither")
+    assert sample.main(["--output", str(tmp_path / "new"), *SMALL, flag, str(tmp_path / "file")]) == 2
+    error = capsys.readouterr().err
+    assert expected in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_half_of_the_writers_learn_the_strokes_that_are_given(tmp_path: Path) -> None:
+    config = SampleConfig(tmp_path / "new", strokes=tmp_path, font=[tmp_path / "a", tmp_path / "b"])
+    assert [source.path.name for source in sample_files.sources_of(config)] == [tmp_path.name] * 2 + ["a", "b"]
+    assert [source.path for source in sample_files.sources_of(SampleConfig(tmp_path / "new"))] == [glyphs.font_path()]
 
 
 def test_an_option_that_is_no_number_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
