@@ -82,7 +82,7 @@ def main() -> None:
     truth = np.array([labels[character] for _, character, _ in asked])
     sets = np.array([name for name, _, _ in asked])
     taught, fonts = Source(flags.strokes), [Source(path) for path in flags.font]
-    mixed = [*[taught] * len(fonts), *fonts]
+    mixed = [*[taught] * 2 * len(fonts), *fonts]
     sources = {"one font": [Source(font_path())], "medians alone": [taught], "fonts alone": fonts}
     print("| variant | many-characters | 100-characters | its own drawings |\n|---|---:|---:|---:|", flush=True)
     for variant in flags.variants:

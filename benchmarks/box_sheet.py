@@ -32,7 +32,7 @@ def main() -> None:
     cells = []
     for number, character in enumerate(CHARACTERS):
         style = WriterStyle.from_seed(flags.seed, 1001 + number)
-        strokes = strokes_from(sources, number % len(sources) / len(sources), character)
+        strokes = strokes_from(sources, style.source, character)
         cells.append(draw(strokes, style, record_generator(flags.seed, 1001 + number, tag_of(character))))
     cv2.imwrite(str(flags.sheet), sheet(cells))
 

@@ -46,8 +46,8 @@ def _parse(arguments: Sequence[str] | None) -> SampleConfig:
         "--strokes",
         type=Path,
         metavar="FOLDER",
-        help="strokes in the order of writing, as the npm package hanzi-writer-data has them: half of the writers "
-        "learn these",
+        help="strokes in the order of writing, as the npm package hanzi-writer-data has them: two thirds of the "
+        "writers learn these",
     )
     parser.add_argument("--zip", action="store_true", help="train.zip and test.zip in place of folders of .gnt files")
     parser.add_argument(
