@@ -19,8 +19,6 @@ from pipeline.sample.strokes import LIGATURE_POINTS, Line, Strokes
 from pipeline.sample.style import KNOTS, WriterStyle, generator
 
 PAPER = 255
-# Fainter than this is paper, as in CASIA's scans, where the lightest ink is about 10 grey levels from paper.
-_FAINTEST_INK = 6.0
 _GRAIN_SIDE = 512
 _ROUGHEST_GRAIN = 3.0
 # A pen that only brushes the paper still leaves a line, and no pressure spreads it without end.
@@ -46,7 +44,7 @@ def draw(strokes: Strokes, style: WriterStyle, rng: np.random.Generator) -> NDAr
     canvas = np.zeros((height, width))
     pen.ink(line, down, style.hollow, style.softness, style.raggedness, grain, canvas)
     grey = np.empty((height, width), np.uint8)
-    pen.grey(canvas, grain, style.darkness, style.grain, _FAINTEST_INK, grey)
+    pen.grey(canvas, grain, style.darkness, style.grain, style.faintest, grey)
     left, top, width, height = cv2.boundingRect(PAPER - grey)
     return np.ascontiguousarray(grey[top : top + height, left : left + width])
 
@@ -99,11 +97,10 @@ def _placed(
     count = len(first)
     chord = points[last] - points[first]
     middle = (points[last] + points[first]) / 2
-    # Parts are strokes in succession: hanzi are written part by part.
-    cuts = rng.integers(0, count + 1, _MOST_PARTS - 1)
+    cuts = np.searchsorted(strokes.cuts, rng.random(_MOST_PARTS - 1)) + 1
     part = (np.arange(count)[:, None] >= cuts).sum(axis=1)
-    of_part = style.parts * rng.standard_normal((_MOST_PARTS, 4))
-    stretch = 1 + 2 * of_part[part, 2:]
+    of_part = style.parts * rng.standard_normal((_MOST_PARTS, 5))
+    stretch = np.maximum(1 + 2.5 * of_part[part, 2:4], 0.4)
     draws = style.strokes * rng.standard_normal((count, 6))
     flat = np.abs(chord[:, 0]) > np.abs(chord[:, 1])
     longer = np.where(flat, style.lengths[0], style.lengths[1]) + 4 * draws[:, 2]
@@ -111,7 +108,7 @@ def _placed(
     longer[-1] += 0.25 * hurry * rng.random()
     centre = _part_centre(middle, part)
     target = centre + (middle - centre) * stretch + of_part[part, :2] + draws[:, :2]
-    turn, bow = 3 * draws[:, 3], style.bow + 3 * draws[:, 4]
+    turn, bow = 3 * draws[:, 3] + of_part[part, 4], style.bow + 3 * draws[:, 4]
     longer = np.maximum(longer, -0.5)
 
     index = strokes.stroke

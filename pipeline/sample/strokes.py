@@ -28,6 +28,9 @@ _MEDIAN_TOP = 900
 # A turn of more than 60 degrees within the last _HOOK of a stroke begins a hook.
 _HOOK = 0.16
 _HOOK_COSINE = 0.5
+# Parts are as likely as can be where this much paper lies between them, and four times less where they overlap by more
+# than a tenth of the em square.
+_APART, _OVERLAP = 0.02, 8.0
 # What the character 国 measures from top to bottom in every source, so that all write one size.
 _MEASURED, _MEASURE = "国", 0.86
 
@@ -53,6 +56,9 @@ class Strokes:
     """int64 [n]: the last point before the hook, for a point of a hook; for any other that point itself."""
     ends: NDArray[np.int64]
     """int64 [m, 2]: each stroke's first and last point."""
+    cuts: NDArray[np.float64]
+    """float64 [m - 1]: the chance that a part of the character ends with one of the first strokes, summed up: hanzi are
+    written part by part, and parts lie beside or below each other."""
     is_taught: bool
     """Whether order and direction are those of writing, not guessed from a font."""
 
@@ -162,8 +168,18 @@ def joined(lines: Sequence[Line], is_taught: bool) -> Strokes:
         in_hook=np.concatenate(in_hook),
         before_hook=np.concatenate(before_hook),
         ends=np.array(ends, np.int64),
+        cuts=_cuts(lines),
         is_taught=is_taught,
     )
+
+
+def _cuts(lines: Sequence[Line]) -> NDArray[np.float64]:
+    low, high = (np.stack([of(line, axis=0) for line in lines]) for of in (np.min, np.max))
+    before_low, before_high = np.minimum.accumulate(low)[:-1], np.maximum.accumulate(high)[:-1]
+    after_low, after_high = np.minimum.accumulate(low[::-1])[::-1][1:], np.maximum.accumulate(high[::-1])[::-1][1:]
+    gap = np.maximum(after_low - before_high, before_low - after_high).max(axis=1)
+    weights = 1 / (1 + np.maximum(0, _APART - gap) * _OVERLAP) ** 2
+    return np.cumsum(weights) / max(1e-9, weights.sum())
 
 
 def resampled(line: Line, step: float) -> Line:

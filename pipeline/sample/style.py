@@ -62,6 +62,8 @@ class WriterStyle:
     """How many pixels the edge of a stroke takes."""
     darkness: float
     """How dark full ink is: 255 less its grey level."""
+    faintest: float
+    """What is fainter, in grey levels, is paper, as in CASIA's scans, some of which lost their light strokes."""
     grain: float
     """How unevenly the paper takes the ink, 0 ... 1."""
     raggedness: float
@@ -79,7 +81,7 @@ class WriterStyle:
             source=rng.uniform(0, 1),
             hurry=hurry,
             size=size,
-            aspect=rng.uniform(0.62, 1.2),
+            aspect=rng.uniform(0.6, 1.3),
             slant=0.04 + 0.14 * rng.standard_normal(),
             rise=0.1 + 0.09 * rng.standard_normal(),
             joining=rng.uniform(0, 1) * (0.3 + hurry),
@@ -88,8 +90,8 @@ class WriterStyle:
             flick=0.5 * hurry * rng.uniform(0, 1),
             lengths=(0.12 * rng.standard_normal(), 0.1 * rng.standard_normal()),
             bow=0.04 * rng.standard_normal(),
-            parts=rng.uniform(0.015, 0.05),
-            strokes=rng.uniform(0.008, 0.028) * (0.7 + 0.6 * hurry),
+            parts=rng.uniform(0.02, 0.065),
+            strokes=rng.uniform(0.01, 0.032) * (0.7 + 0.6 * hurry),
             tremor=rng.uniform(0.001, 0.008),
             bend=rng.uniform(0.012, 0.035),
             unsteadiness=rng.uniform(0.02, 0.06),
@@ -100,6 +102,7 @@ class WriterStyle:
             hollow=rng.uniform(0.2, 0.75),
             softness=rng.uniform(0.9, 2.0),
             darkness=rng.uniform(130, 250),
+            faintest=rng.uniform(5, 5 + 45 * rng.uniform(0, 1)),
             grain=rng.uniform(0.05, 0.28),
             raggedness=rng.uniform(0.02, 0.18),
             habit=tuple((0.025 * rng.standard_normal(2 * KNOTS**2)).tolist()),

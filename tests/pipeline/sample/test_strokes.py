@@ -113,6 +113,19 @@ def test_both_sources_write_one_size(tmp_path: Path) -> None:
         assert np.ptp(strokes_of(source, "国").points[:, 1]) == pytest.approx(0.86, abs=0.01)
 
 
+def test_a_character_is_cut_where_its_parts_lie_apart() -> None:
+    crosses = [((x - 0.2, 0), (x + 0.2, 0)) for x in (-0.25, 0.25)], [((x, -0.4), (x, 0.4)) for x in (-0.25, 0.25)]
+    (left, right), (down, other) = crosses
+    cuts = joined([np.array(line, np.float64) for line in (left, down, right, other)], True).cuts
+    chances = np.diff(cuts, prepend=0)
+    assert cuts[-1] == pytest.approx(1)
+    assert chances[1] > 5 * chances[0]
+    assert chances[1] > 5 * chances[2]
+    inside = joined([np.array(line, np.float64) for line in ([(-1, 0), (1, 0)], [(0, -1), (0, 1)])], True)
+    np.testing.assert_allclose(inside.cuts, [1])
+    assert len(joined([np.array([(0.0, 0.0), (1.0, 0.0)])], True).cuts) == 0
+
+
 def test_what_a_source_lacks_comes_from_the_next(tmp_path: Path) -> None:
     sources = [medians(tmp_path, 丁=HOOKED), Source(font_path())]
     assert strokes_from(sources, 0.2, "丁").is_taught
