@@ -77,6 +77,8 @@ def glyph_mask(path: Path, character: str) -> NDArray[np.uint8]:
     return canvas
 
 
+# Asked for every record.
+@lru_cache(maxsize=32_768)
 def has_glyph(path: Path, character: str) -> bool:
     ink = _render(path, character)
     return bool(ink.any()) and ink.tobytes() != _missing_sign(path)
@@ -114,12 +116,13 @@ def thin(shape: NDArray[np.uint8]) -> NDArray[np.uint8]:
     while True:
         before = shape
         for table in (first, second):
-            shape = np.bitwise_and(shape, cv2.LUT(_neighbours(shape), table), dtype=np.uint8)
+            shape = np.bitwise_and(shape, cv2.LUT(neighbour_codes(shape), table), dtype=np.uint8)
         if np.array_equal(shape, before):
             return shape
 
 
-def _neighbours(shape: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def neighbour_codes(shape: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Of each pixel of `shape` (1 on 0) its eight neighbours as bits, clockwise from the one above."""
     codes: Any = cv2.filter2D(shape, cv2.CV_8U, _NEIGHBOUR_BITS, borderType=cv2.BORDER_CONSTANT)
     return cast(NDArray[np.uint8], codes)
 

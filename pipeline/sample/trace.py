@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pipeline.sample.glyphs import neighbour_codes
 
 # Crossings closer than this are one: thinning makes two of a crossing of two strokes. In pixels.
 _ONE_CROSSING = 9
@@ -15,6 +18,9 @@ _REACH = 12
 _STRAIGHT = -0.6
 _SPUR = 7
 """A free end shorter than this, in pixels, is thinning's, not the pen's."""
+
+# The neighbours in the order of a code's bits: clockwise from the one above.
+_RING = ((-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1))
 
 Pixel = tuple[int, int]
 
@@ -30,8 +36,12 @@ def traced(lines: NDArray[np.uint8]) -> list[tuple[NDArray[np.float64], float]]:
 
 def _edges(lines: NDArray[np.uint8]) -> list[list[Pixel]]:
     """The lines between ends and crossings, as pixels (y, x); closed ones begin and end in one pixel."""
-    inside = {(int(y), int(x)) for y, x in zip(*np.nonzero(lines), strict=True)}
-    around = {pixel: _neighbours(pixel, inside) for pixel in inside}
+    ys, xs = np.nonzero(lines)
+    ways = _ways()
+    around = {
+        (y, x): [(y + down, x + right) for down, right in ways[code]]
+        for y, x, code in zip(ys.tolist(), xs.tolist(), neighbour_codes(lines)[ys, xs].tolist(), strict=True)
+    }
     nodes = {pixel for pixel, near in around.items() if len(near) != 2}
     edges: list[list[Pixel]] = []
     taken: set[tuple[Pixel, Pixel]] = set()
@@ -53,7 +63,7 @@ def _edges(lines: NDArray[np.uint8]) -> list[list[Pixel]]:
                 edges.append(path)
         if not around[node]:
             edges.append([node, node])
-    for pixel in sorted(inside - met - nodes):
+    for pixel in sorted(around.keys() - met - nodes):
         if pixel not in met:
             path = walk(pixel, around[pixel][0])
             met.update(path)
@@ -61,17 +71,17 @@ def _edges(lines: NDArray[np.uint8]) -> list[list[Pixel]]:
     return edges
 
 
-def _neighbours(pixel: Pixel, inside: set[Pixel]) -> list[Pixel]:
-    """The pixels a line goes on to; a diagonal one only where no straight way leads there."""
-    y, x = pixel
-    straight = [p for p in ((y - 1, x), (y, x + 1), (y + 1, x), (y, x - 1)) if p in inside]
-    near = set(straight)
-    diagonal = [
-        (y + dy, x + dx)
-        for dy, dx in ((-1, -1), (-1, 1), (1, 1), (1, -1))
-        if (y + dy, x + dx) in inside and (y + dy, x) not in near and (y, x + dx) not in near
-    ]
-    return straight + diagonal
+@lru_cache(maxsize=1)
+def _ways() -> list[list[Pixel]]:
+    """For every code of eight neighbours the steps (y, x) a line goes on by; a diagonal one only where no straight way
+    leads there."""
+    ways = []
+    for code in range(256):
+        there = [code >> bit & 1 for bit in range(8)]
+        straight = [bit for bit in (0, 2, 4, 6) if there[bit]]
+        diagonal = [bit for bit in (1, 3, 5, 7) if there[bit] and not there[bit - 1] and not there[(bit + 1) % 8]]
+        ways.append([_RING[bit] for bit in straight + diagonal])
+    return ways
 
 
 def _merged(edges: list[list[Pixel]]) -> list[list[Pixel]]:
