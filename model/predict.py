@@ -11,7 +11,6 @@ import numpy as np
 
 from model.answers import metrics
 from model.answers.reading import Character, Reading, load_run, prepared
-from model.answers.run import BOX
 from model.network.devices import setup_tensorflow
 from pipeline.source.gnt import HEADER_BYTES, SOUND, walk
 from schemas.classes import character_of
@@ -28,13 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(
         COMMAND, "Reads pictures of one handwritten character each (photo, scan or drawing), or .gnt files."
     )
-    parser.add_argument(
-        "--model",
-        type=Path,
-        default=BOX,
-        metavar="RUN",
-        help="the folder of a training run (default: the recogniser in the box, which knows all 3,754 characters)",
-    )
+    parser.add_argument("--model", type=Path, required=True, metavar="RUN", help="the folder of a training run")
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="PNG, JPEG and others, or .gnt")
     parser.add_argument(
         "--threshold",

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the recogniser in the box: draws handwriting, converts it, trains on it, calibrates, packs. Real pixels have no
+# Makes a recogniser for the box: draws handwriting, converts it, trains on it, calibrates, packs. Real pixels have no
 # part in it, so the weights can be given away. docs/recipe-box.md has what came of it.
 #
 #   scripts/recogniser.sh [WRITERS] [STEPS]     in build/recogniser; what is there already isn't made again

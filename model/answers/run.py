@@ -22,8 +22,6 @@ METRICS = "metrics.jsonl"
 MODEL = "model.keras"
 WEIGHTS = "weights.npz"
 """In place of MODEL: the same weights in fewer bytes (model/answers/compact.py)."""
-BOX = Path(__file__).resolve().parents[1] / "recogniser"
-"""The recogniser in the box: all 3,754 characters, trained on drawings alone (docs/recipe-box.md)."""
 FORMAT = 1
 """Of config.json."""
 
