@@ -32,7 +32,7 @@ def pack(run: Run, model: Any, folder: Path) -> int:
     with explained(f"write {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         with replaced(folder / WEIGHTS) as temporary, temporary.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
+            np.savez(file, **arrays)
         shutil.copyfile(run.folder / CLASSES, folder / CLASSES)
         if (run.folder / CALIBRATION).is_file():
             shutil.copyfile(run.folder / CALIBRATION, folder / CALIBRATION)
