@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.sample.glyphs import RENDER_EM, centre_lines, has_glyph, load_font
-from pipeline.sample.trace import traced
+from pipeline.sample.tracing import traced
 from schemas.errors import UserError
 
 STEP = 1 / 24

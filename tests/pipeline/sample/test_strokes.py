@@ -16,7 +16,7 @@ from pipeline.sample.glyphs import font_path
 from pipeline.sample.handwriting import smoothed, written
 from pipeline.sample.strokes import STEP, Source, Strokes, joined, resampled, strokes_from, strokes_of
 from pipeline.sample.style import WriterStyle, record_generator
-from pipeline.sample.trace import traced
+from pipeline.sample.tracing import traced
 from schemas.errors import UserError
 
 Line = NDArray[np.float64]
