@@ -18,6 +18,8 @@ CONFIG = "config.json"
 CLASSES = "classes.txt"
 METRICS = "metrics.jsonl"
 MODEL = "model.keras"
+WEIGHTS = "weights.npz"
+"""In place of MODEL: the same weights in fewer bytes (model/answers/compact.py)."""
 FORMAT = 1
 """Of config.json."""
 
@@ -83,16 +85,18 @@ def read_run(folder: Path) -> Run:
 
 def load_model(run: Run) -> Any:
     """The run's Keras model, of standard layers: float32 [n, s, s, 1] in 0 … 1 to float32 logits [n, classes]."""
-    path = run.folder / MODEL
+    packed = (run.folder / WEIGHTS).is_file()
+    path = run.folder / (WEIGHTS if packed else MODEL)
     if not path.is_file():
         raise UserError(
             f"{run.folder}: expected {MODEL}, found none; the training isn't finished, run its command again to go on"
         )
+    from model.answers.compact import unpacked
     from model.network.devices import import_keras
 
     keras = import_keras()
     try:
-        loaded = keras.models.load_model(path, compile=False)
+        loaded = unpacked(run) if packed else keras.models.load_model(path, compile=False)
     except Exception as error:  # a damaged file: zip's, JSON's, HDF5's and Keras's own
         reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
         raise UserError(f"{path}: can't be read ({reason[0][:200]}); run the training command again") from error

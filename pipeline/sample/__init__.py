@@ -33,6 +33,21 @@ def _parse(arguments: Sequence[str] | None) -> SampleConfig:
         help="1 to 3755: how many characters of GB2312 level 1 each writer writes, besides symbols (default: all 3755)",
     )
     parser.add_argument("--seed", type=int, default=7, help="the same seed gives the same bytes (default: 7)")
+    parser.add_argument(
+        "--font",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a font whose strokes writers learn, in place of the font package's; may be given more than once",
+    )
+    parser.add_argument(
+        "--strokes",
+        type=Path,
+        metavar="FOLDER",
+        help="strokes in the order of writing, as the npm package hanzi-writer-data has them: two thirds of the "
+        "writers learn these",
+    )
     parser.add_argument("--zip", action="store_true", help="train.zip and test.zip in place of folders of .gnt files")
     parser.add_argument(
         "--processes", type=int, default=available_cores(), help="default: one a core, here %(default)s"

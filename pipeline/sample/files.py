@@ -22,8 +22,11 @@ from functools import partial
 from itertools import repeat
 from pathlib import Path
 
-from pipeline.sample.glyphs import glyph_mask, pen_map
-from pipeline.sample.handwriting import WriterStyle, draw, gnt_record, record_generator
+from pipeline.sample.glyphs import font_path
+from pipeline.sample.handwriting import draw, gnt_record
+from pipeline.sample.pen import KERNELS
+from pipeline.sample.strokes import Source, strokes_from
+from pipeline.sample.style import WriterStyle, record_generator
 from schemas.classes import default_classes, tag_of
 from schemas.errors import UserError
 
@@ -47,6 +50,10 @@ class SampleConfig:
     seed: int = 7
     zip: bool = False
     processes: int = 1
+    font: Sequence[Path] = ()
+    """Font files whose strokes writers learn, in place of the font package's one."""
+    strokes: Path | None = None
+    """A folder of strokes in the order of writing, which two thirds of the writers learn."""
 
     def __post_init__(self) -> None:
         for name, value, least, most in (
@@ -57,6 +64,10 @@ class SampleConfig:
         ):
             if not least <= value <= most:
                 raise UserError(f"--{name}: expected {least:,} to {most:,}, found {value:,}; choose a number in there")
+        if self.strokes is not None and not self.strokes.is_dir():
+            raise UserError(
+                f"--strokes {self.strokes}: expected a folder of CHARACTER.json files, found none; name one"
+            )
 
 
 @dataclass(frozen=True)
@@ -91,7 +102,13 @@ def writers_of(count: int) -> dict[str, list[int]]:
     return {split: [FIRST_WRITER[split] + i for i in range(size)] for split, size in sizes.items() if size}
 
 
-def write_writer(path: Path, seed: int, writer: int, characters: Sequence[str]) -> Written:
+def sources_of(config: SampleConfig) -> list[Source]:
+    """What writers learn from: the fonts named, else the font package's; with medians, two thirds from those."""
+    fonts = list(config.font) or [font_path()]
+    return [Source(path) for path in (*([config.strokes] * 2 * len(fonts) if config.strokes else ()), *fonts)]
+
+
+def write_writer(path: Path, seed: int, writer: int, characters: Sequence[str], sources: Sequence[Source]) -> Written:
     """Writes all records of one writer to `path`, a GNT file: under a temporary name first, then renamed."""
     style = WriterStyle.from_seed(seed, writer)
     unfinished = path.with_name(f".{path.name}.partial")
@@ -100,7 +117,8 @@ def write_writer(path: Path, seed: int, writer: int, characters: Sequence[str]) 
         with unfinished.open("wb") as file:
             for character in characters:
                 tag = tag_of(character)
-                bitmap = draw(pen_map(character), style, record_generator(seed, writer, tag))
+                strokes = strokes_from(sources, style.source, character)
+                bitmap = draw(strokes, style, record_generator(seed, writer, tag))
                 size += file.write(gnt_record(tag, bitmap))
         os.replace(unfinished, path)
     except BaseException:
@@ -115,7 +133,11 @@ def write_sample(config: SampleConfig, report: Callable[[str], None]) -> dict[st
     `report` gets a line for each file. Raises UserError and OSError.
     """
     characters = choose_characters(config.characters)
-    glyph_mask(characters[0])  # no font: say so before there is a folder
+    sources = sources_of(config)
+    for source in sources:  # what can't be read: say so before there is a folder
+        source.check()
+    if why := KERNELS.failure():  # compiled here, they are only loaded by the processes that draw
+        report(f"drawing without Numba, which takes some fifty times as long: {why}")
     _make_empty_folder(config.output)
     numbers = writers_of(config.writers)
     # In a zip run the files are drawn into a folder of their own, which is gone in the end, whatever happens.
@@ -124,7 +146,7 @@ def write_sample(config: SampleConfig, report: Callable[[str], None]) -> dict[st
     try:
         for split in numbers:
             (drawn / split).mkdir()
-        with closing(_write_all(jobs, config, characters)) as results:
+        with closing(_write_all(jobs, config, characters, sources)) as results:
             return {
                 split: _collect(drawn / split, len(of_split), results, config, report)
                 for split, of_split in numbers.items()
@@ -148,10 +170,10 @@ def _make_empty_folder(folder: Path) -> None:
 
 
 def _write_all(
-    jobs: list[tuple[Path, int]], config: SampleConfig, characters: list[str]
+    jobs: list[tuple[Path, int]], config: SampleConfig, characters: list[str], sources: list[Source]
 ) -> Generator[Written, None, None]:
     paths, writers = zip(*jobs, strict=True)
-    arguments = (paths, repeat(config.seed), writers, repeat(characters))
+    arguments = (paths, repeat(config.seed), writers, repeat(characters), repeat(sources))
     if config.processes == 1 or len(jobs) == 1:
         yield from map(write_writer, *arguments)
         return

@@ -1,13 +1,12 @@
-"""Handwriting out of pen maps: a writer's style, and one record drawn in it.
+"""Handwriting: how a writer's hand moves over the strokes of a character, and one record drawn that way.
 
-Pure: a record's pixels depend on the pen map, the style and the random generator alone. They are the same on every
-machine too: positions are rounded to 1/32 pixel before anything is fetched, and what follows is plain arithmetic.
+Pure: a record's pixels depend on the strokes, the style and the random generator alone. They are the same on every
+machine too: the pen's way is rounded to 1/64 pixel before anything is drawn.
 """
 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import cast
 
@@ -15,113 +14,37 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.sample.glyphs import DISTANCE_UNIT, EM, LIFT_ZERO, SIDE, PenMap
+from pipeline.sample import pen
+from pipeline.sample.strokes import LIGATURE_POINTS, Line, Strokes
+from pipeline.sample.style import KNOTS, WriterStyle, generator
 
 PAPER = 255
-# Fainter than this is paper, as in CASIA's scans, where the lightest ink is about 10 grey levels from paper.
-_FAINTEST_INK = 6.0
-
-# A distortion is a sheet of cubic splines over _CELLS x _CELLS cells: the coarse knots bend the whole character, the
-# fine ones let single strokes waver.
-_CELLS = 7
-_KNOTS = _CELLS + 3
-_COARSE_KNOTS = 5
 _GRAIN_SIDE = 512
 _ROUGHEST_GRAIN = 3.0
 # A pen that only brushes the paper still leaves a line, and no pressure spreads it without end.
-_FORCES = (0.3, 1.7)
+_LEAST_FORCE, _MOST_FORCE = 0.35, 1.6
+_MOST_PARTS = 3
+# Strokes traced from a font come in a guessed order, so their ends are joined less often.
+_GUESSED_JOINS = 0.35
+# Joined are ends this near, in parts of the em square, more often the nearer.
+_JOINED_WITHIN = 0.5
+_SMOOTHINGS = 6
+_WAY = (np.arange(LIGATURE_POINTS) + 1)[None, :, None] / (LIGATURE_POINTS + 1)
 
 
-@dataclass(frozen=True)
-class WriterStyle:
-    """What all records of one writer have in common. Lengths are in pixels or in parts of the character's size."""
-
-    size: float
-    """Height of the em square in pixels."""
-    aspect: float
-    """Width over height."""
-    slant: float
-    """How far the top leans to the right, in parts of the height."""
-    rise: float
-    """How far horizontal strokes climb to the right, in parts of the width."""
-    pen_radius: float
-    """Half the width of a stroke in pixels."""
-    taper: float
-    """How much thinner and paler a stroke gets towards its end, 0 ... 1."""
-    pressure: float
-    """How much the pen's pressure wanders within a character, 0 ... 1."""
-    darkness: float
-    """How dark full ink is: 255 less its grey level."""
-    grain: float
-    """How unevenly the paper takes the ink, 0 ... 1."""
-    raggedness: float
-    """How far a stroke's edge strays, in pixels."""
-    bend: float
-    """How far whole parts of a character stray, as a standard deviation in parts of the em square."""
-    waver: float
-    """The same for single strokes."""
-    unsteadiness: float
-    """How much size, aspect, slant and rise differ from record to record."""
-    habit: tuple[float, ...]
-    """The distortion this writer gives every character: 2 x 5 x 5 shifts of coarse knots, in parts of the em square."""
-
-    @classmethod
-    def from_seed(cls, seed: int, writer: int) -> WriterStyle:
-        """The style of writer number `writer` (1001 ...): the same in every data set drawn with `seed`."""
-        rng = _generator(seed, writer)
-        size = rng.uniform(60, 96)
-        pen_radius = rng.uniform(1.1, 2.4)
-        return cls(
-            size=size,
-            aspect=rng.uniform(0.74, 1.06),
-            slant=0.04 + 0.13 * rng.standard_normal(),
-            rise=rng.uniform(0.0, 0.2),
-            # A thick pen in a small hand would fill the counters of dense characters.
-            pen_radius=min(pen_radius, 0.03 * size),
-            taper=rng.uniform(0.15, 0.75),
-            pressure=rng.uniform(0.1, 0.4),
-            darkness=rng.uniform(150, 250),
-            grain=rng.uniform(0.12, 0.45),
-            raggedness=rng.uniform(0.05, 0.35),
-            bend=rng.uniform(0.022, 0.045),
-            waver=rng.uniform(0.008, 0.02),
-            unsteadiness=rng.uniform(0.02, 0.05),
-            habit=tuple((0.055 * rng.standard_normal(2 * _COARSE_KNOTS**2)).tolist()),
-        )
-
-
-def record_generator(seed: int, writer: int, tag: bytes, take: int = 0) -> np.random.Generator:
-    """The generator of one record; `take` counts the times this writer wrote this character."""
-    return _generator(seed, writer, int.from_bytes(tag, "big"), take)
-
-
-def draw(pen_map: PenMap, style: WriterStyle, rng: np.random.Generator) -> NDArray[np.uint8]:
+def draw(strokes: Strokes, style: WriterStyle, rng: np.random.Generator) -> NDArray[np.uint8]:
     """One record: uint8 [h, w], paper is 255, cropped to its ink as CASIA's are."""
-    side, scale, fetch_x, fetch_y, pressure = _sheet(style, rng)
-    fetched = cv2.remap(
-        pen_map, fetch_x, fetch_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(255, LIFT_ZERO)
-    )
-    # No pen reaches further from its line than this; what follows costs by the pixel, so leave the empty paper off.
-    furthest = _FORCES[1] * style.pen_radius + _ROUGHEST_GRAIN * style.raggedness + 0.5
-    near = cv2.inRange(fetched[..., 0], 0, int(furthest / (DISTANCE_UNIT * scale)) + 1)
-    left, top, width, height = cv2.boundingRect(near)
-    rows, columns = slice(top, top + height), slice(left, left + width)
-    distance = fetched[rows, columns, 0] * np.float32(DISTANCE_UNIT * scale)
-    lift = (fetched[rows, columns, 1].astype(np.float32) - LIFT_ZERO) * np.float32(style.taper / 127)
-
-    y, x = rng.integers(0, _GRAIN_SIDE - side, 2)
+    line, down = written(strokes, style, rng)
+    margin = float(line[:, 2].max()) + _ROUGHEST_GRAIN * style.raggedness + style.softness + 1
+    line[:, :2] -= line[:, :2].min(axis=0) - margin
+    line = np.rint(line * 64) / 64
+    width, height = (int(side) for side in line[:, :2].max(axis=0) + margin + 1)
+    y, x = rng.integers(0, _GRAIN_SIDE - max(height, width), 2)
     grain = _grain()[y : y + height, x : x + width]
-    # Where the pen comes down it presses a little, where it lifts off the stroke thins out.
-    force = np.clip(1 + pressure[rows, columns] + np.minimum(lift, lift * np.float32(0.35)), *_FORCES)
-    reach = force * np.float32(style.pen_radius) + grain * np.float32(style.raggedness)
-    cover = np.clip(reach - distance + np.float32(0.5), 0, 1)
-    # The middle of a stroke takes more ink than its edge.
-    body = np.clip(1 - distance * np.float32(0.28 / style.pen_radius), np.float32(0.55), 1)
-    ink = cover * body * np.clip(force + grain * np.float32(style.grain), np.float32(0.25), np.float32(1.15))
-    ink *= np.float32(style.darkness)
-
-    grey = (PAPER - np.minimum(ink, PAPER)).astype(np.uint8)
-    grey[ink < _FAINTEST_INK] = PAPER
+    canvas = np.zeros((height, width))
+    pen.ink(line, down, style.hollow, style.softness, style.raggedness, grain, canvas)
+    grey = np.empty((height, width), np.uint8)
+    pen.grey(canvas, grain, style.darkness, style.grain, style.faintest, grey)
     left, top, width, height = cv2.boundingRect(PAPER - grey)
     return np.ascontiguousarray(grey[top : top + height, left : left + width])
 
@@ -132,75 +55,134 @@ def gnt_record(tag: bytes, bitmap: NDArray[np.uint8]) -> bytes:
     return struct.pack("<I2sHH", 10 + width * height, tag, width, height) + bitmap.tobytes()
 
 
-def _sheet(
-    style: WriterStyle, rng: np.random.Generator
-) -> tuple[int, float, NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """The sheet a record is drawn on: its side, pixels per pen map pixel, the point of the pen map that each of its
-    pixels shows (x and y, float32 [side, side]), and how much more than usual the pen presses there."""
+def written(
+    strokes: Strokes, style: WriterStyle, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The pen's way: float64 [n, 4], x and y in pixels, half the stroke's width, darkness 0 ... 1; and bool [n - 1],
+    where it is on the paper."""
+    hurry = min(1.2, max(0.0, style.hurry + 0.15 * rng.standard_normal()))
+    dropped = strokes.in_hook & (rng.random(len(strokes.ends)) < style.hookless)[strokes.stroke]
+    points = np.where(dropped[:, None], strokes.points[strokes.before_hook], strokes.points)
+    points = _placed(points, strokes, style, hurry, rng)
+    points += style.tremor * rng.standard_normal(points.shape)
+    gaps, down = _joins(points, strokes, style, hurry, rng)
+    passes = _SMOOTHINGS * min(1.0, max(0.0, style.roundness + 0.1 * rng.standard_normal()))
+    points = smoothed(points, down, passes)
+    shifts = np.reshape(style.habit, (2, KNOTS, KNOTS))
+    pen.bend(points, shifts + style.bend * rng.standard_normal(shifts.shape))
+
     shaky = style.unsteadiness * rng.standard_normal(5)
-    size = style.size * (1 + shaky[0])
-    aspect = style.aspect * (1 + shaky[1])
-    slant, rise = style.slant + shaky[2], style.rise + 0.7 * shaky[3]
-    scale = size / EM
-
-    half_width = size / 2 * (aspect + abs(slant))
-    half_height = size / 2 * (1 + abs(rise) * aspect)
-    # A round number: the splines' weights are kept for every side met.
-    side = -(-int(2 * (max(half_width, half_height) + 0.08 * size)) // 8) * 8
-
-    # From the sheet back to the glyph: undo the slant, the rise and the scale; the distortion is added to the knots.
-    knots = (np.arange(_KNOTS) - 1) / _CELLS - 0.5
-    across, down = knots[None, :] * side / scale, knots[:, None] * side / scale
-    determinant = 1 - slant * rise
-    sheet = np.empty((3, _KNOTS, _KNOTS))
-    sheet[0] = (across + slant * down) / (determinant * aspect)
-    sheet[1] = (down + rise * across) / determinant
-    shifts = np.reshape(style.habit, (2, _COARSE_KNOTS, _COARSE_KNOTS))
-    shifts = shifts + style.bend * rng.standard_normal(shifts.shape)
-    to_fine = _coarse_to_fine()
-    sheet[:2] += EM * (to_fine @ shifts @ to_fine.T)
-    sheet[:2] += EM * style.waver * rng.standard_normal((2, _KNOTS, _KNOTS))
-    sheet[:2] += (SIDE - 1) / 2
-    sheet[2] = style.pressure * rng.standard_normal((_KNOTS, _KNOTS)) + shaky[4]
-
-    # Sums of these multiples of 2**-10 and 2**-12 are exact in float64, whatever order a BLAS adds them in.
-    weights, weights_across = _spline_weights(side)
-    fields = weights @ (np.rint(sheet * 1024) / 1024) @ weights_across
-    fetch = (np.rint(fields[:2] * 32) / 32).astype(np.float32)
-    return side, scale, fetch[0], fetch[1], fields[2].astype(np.float32)
+    size, aspect = style.size * (1 + shaky[0]), style.aspect * (1 + 2 * shaky[1])
+    slant, rise = style.slant + shaky[2], style.rise + shaky[3]
+    x, y = points[:, 0] * aspect, points[:, 1]
+    force = _force(strokes, style, hurry, gaps, rng) + shaky[4]
+    force = np.minimum(np.maximum(force, _LEAST_FORCE), _MOST_FORCE)
+    line = np.stack(
+        [
+            size * (x - slant * y),
+            size * (y - rise * x),
+            style.pen_radius * force,
+            np.minimum(0.45 + 0.55 * force, 1.15),
+        ],
+        axis=1,
+    )
+    return line, down
 
 
-@lru_cache(maxsize=64)
-def _spline_weights(side: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """float64 [side, _KNOTS], and the same transposed: the weight of every knot at the middle of every pixel (uniform
-    cubic B-splines)."""
-    weights = np.zeros((side, _KNOTS))
-    for pixel in range(side):
-        cell, t = divmod((pixel + 0.5) * _CELLS / side, 1)
-        four = np.array([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3]) / 6
-        four = np.rint(four * 4096) / 4096
-        four[1] += 1 - four.sum()
-        weights[pixel, int(cell) : int(cell) + 4] = four
-    return weights, np.ascontiguousarray(weights.T)
+def _placed(
+    points: Line, strokes: Strokes, style: WriterStyle, hurry: float, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """The strokes, and the parts that strokes in succession make, each moved, turned, stretched and bent a little."""
+    first, last = strokes.ends.T
+    count = len(first)
+    chord = points[last] - points[first]
+    middle = (points[last] + points[first]) / 2
+    cuts = np.searchsorted(strokes.cuts, rng.random(_MOST_PARTS - 1)) + 1
+    part = (np.arange(count)[:, None] >= cuts).sum(axis=1)
+    of_part = style.parts * rng.standard_normal((_MOST_PARTS, 5))
+    stretch = np.maximum(1 + 2.5 * of_part[part, 2:4], 0.4)
+    draws = style.strokes * rng.standard_normal((count, 6))
+    flat = np.abs(chord[:, 0]) > np.abs(chord[:, 1])
+    longer = np.where(flat, style.lengths[0], style.lengths[1]) + 4 * draws[:, 2]
+    # The last stroke of a hurried character is the long one.
+    longer[-1] += 0.25 * hurry * rng.random()
+    centre = _part_centre(middle, part)
+    target = centre + (middle - centre) * stretch + of_part[part, :2] + draws[:, :2]
+    turn, bow = 3 * draws[:, 3] + of_part[part, 4], style.bow + 3 * draws[:, 4]
+    longer = np.maximum(longer, -0.5)
+
+    index = strokes.stroke
+    away = points - middle[index]
+    grow = (1 + longer[:, None]) * stretch
+    grown = away * grow[index]
+    turned = np.stack([grown[:, 0] - turn[index] * grown[:, 1], grown[:, 1] + turn[index] * grown[:, 0]], axis=1)
+    hump = 4 * strokes.along * (1 - strokes.along) * bow[index]
+    across = np.stack([-chord[:, 1], chord[:, 0]], axis=1)[index]
+    result = target[index] + turned + hump[:, None] * across
+    if count > 1:
+        ways = result[last[:-1]][:, None] * (1 - _WAY) + result[first[1:]][:, None] * _WAY
+        result[strokes.in_ligature] = ways.reshape(-1, 2)
+    return cast(NDArray[np.float64], result)
+
+
+def _part_centre(middle: Line, part: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The middle of each stroke's part, float64 [m, 2]."""
+    sums = np.stack([np.bincount(part, middle[:, axis], _MOST_PARTS) for axis in (0, 1)], axis=1)
+    centres: NDArray[np.float64] = (sums / np.maximum(np.bincount(part, minlength=_MOST_PARTS), 1)[:, None])[part]
+    return centres
+
+
+def _joins(
+    points: Line, strokes: Strokes, style: WriterStyle, hurry: float, rng: np.random.Generator
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Whether each stroke is joined to the next one, bool [m - 1]; where the pen is on the paper, bool [n - 1]."""
+    first, last = strokes.ends.T
+    down = ~(strokes.in_ligature[:-1] | strokes.in_ligature[1:])
+    gap = points[first[1:]] - points[last[:-1]]
+    distance = np.sqrt(gap[:, 0] * gap[:, 0] + gap[:, 1] * gap[:, 1])
+    chance = style.joining * (0.4 + hurry) * np.maximum(0.0, 1.3 - distance / _JOINED_WITHIN)
+    draws = rng.random((len(gap), 3))
+    joined = draws[:, 0] < (chance if strokes.is_taught else _GUESSED_JOINS * chance)
+    flicked = draws[:, 1] < style.flick * (strokes.is_taught or _GUESSED_JOINS)
+    led_in = draws[:, 2] < 0.5 * style.flick * strokes.is_taught
+    # The segments of a ligature in their order; a flick is its first half, a lead-in its last segment.
+    segments = last[:-1, None] + np.arange(LIGATURE_POINTS + 1)
+    down[segments[joined]] = True
+    down[segments[flicked, :2]] = True
+    down[segments[led_in, -1]] = True
+    return joined, down
+
+
+def smoothed(points: Line, down: NDArray[np.bool_], passes: float) -> NDArray[np.float64]:
+    """Corners rounded: points drawn towards the middle of their neighbours, where the pen doesn't leave the paper."""
+    free = np.zeros(len(points))
+    free[1:-1] = 0.5 * (down[:-1] & down[1:])
+    while passes > 0:
+        free_now = (free * min(1.0, passes))[1:-1, None]
+        points[1:-1] += free_now * ((points[:-2] + points[2:]) / 2 - points[1:-1])
+        passes -= 1
+    return points
+
+
+def _force(
+    strokes: Strokes, style: WriterStyle, hurry: float, joined: NDArray[np.bool_], rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """How hard the pen presses at every point, 1 as usual."""
+    draws = style.pressure * rng.standard_normal((len(strokes.ends), 2))
+    index, along = strokes.stroke, strokes.along
+    force = 1 + draws[index, 0] * (1 - along) + draws[index, 1] * along
+    # A hand in a hurry has lifted off before the stroke is at its end.
+    force -= style.taper * (0.3 + 0.7 * hurry) * np.maximum(0.0, along - 0.55) / 0.45 * ~strokes.in_ligature
+    force[strokes.in_ligature] *= style.ligature
+    # A flick is fainter than a line that goes on.
+    force[strokes.in_ligature] *= np.where(np.repeat(joined, LIGATURE_POINTS), 1.0, 0.5)
+    return force
 
 
 @lru_cache(maxsize=1)
-def _coarse_to_fine() -> NDArray[np.float64]:
-    """float64 [_KNOTS, _COARSE_KNOTS]: linear interpolation from the coarse knots to the fine ones."""
-    at = np.linspace(0, _COARSE_KNOTS - 1, _KNOTS)
-    weights: NDArray[np.float64] = np.maximum(0, 1 - np.abs(at[:, None] - np.arange(_COARSE_KNOTS)))
-    return weights
-
-
-@lru_cache(maxsize=1)
-def _grain() -> NDArray[np.float32]:
-    """float32 [512, 512] around 0, standard deviation 1: the roughness of the paper, the same sheet for all writers."""
-    noise = _generator(0).integers(0, 256, (_GRAIN_SIDE, _GRAIN_SIDE), np.uint8)
+def _grain() -> NDArray[np.float64]:
+    """float64 [512, 512] around 0, standard deviation 1: the roughness of the paper, the same sheet for all writers."""
+    noise = generator(0).integers(0, 256, (_GRAIN_SIDE, _GRAIN_SIDE), np.uint8)
     mixed = noise.astype(np.int32) + 4 * cv2.GaussianBlur(noise, (5, 5), 1.0).astype(np.int32)
     # Constants, since a measured mean and deviation would depend on the order of a sum.
-    grain = (mixed - 636) / 142
-    return cast(NDArray[np.float32], np.clip(grain, -_ROUGHEST_GRAIN, _ROUGHEST_GRAIN).astype(np.float32))
-
-
-def _generator(*entropy: int) -> np.random.Generator:
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy)))
+    return np.clip((mixed - 636) / 142, -_ROUGHEST_GRAIN, _ROUGHEST_GRAIN)

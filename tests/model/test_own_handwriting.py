@@ -15,8 +15,10 @@ import photos
 import pytest
 
 from model.answers.picture import BlankPicture, to_bitmap
-from pipeline.sample.glyphs import pen_map
-from pipeline.sample.handwriting import WriterStyle, draw, record_generator
+from pipeline.sample.glyphs import font_path
+from pipeline.sample.handwriting import draw
+from pipeline.sample.strokes import Source, strokes_of
+from pipeline.sample.style import WriterStyle, record_generator
 from pipeline.steps.plain import preprocess
 from pipeline.steps.settings import PreprocessConfig
 from schemas.classes import tag_of
@@ -41,7 +43,7 @@ def drawn() -> list[np.ndarray]:
     bitmaps = []
     for character, writer in zip(CHARACTERS, range(1001, 1007), strict=True):
         style, random = WriterStyle.from_seed(7, writer), record_generator(7, writer, tag_of(character))
-        bitmaps.append(draw(pen_map(character), style, random))
+        bitmaps.append(draw(strokes_of(Source(font_path()), character), style, random))
     return bitmaps
 
 

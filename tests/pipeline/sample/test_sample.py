@@ -17,6 +17,8 @@ from places import ROOT
 from pipeline import sample
 from pipeline.sample import files as sample_files
 from pipeline.sample import glyphs
+from pipeline.sample.files import SampleConfig
+from pipeline.sample.strokes import Source
 from schemas.classes import default_classes, tag_of
 
 Bitmap = NDArray[np.uint8]
@@ -93,7 +95,7 @@ def test_records_are_well_formed_and_in_code_order(loose: Path) -> None:
             assert ink[:, 0].any()
             assert ink[:, -1].any()
             assert ink.mean() < 0.9
-            assert max(bitmap.shape) <= 130
+            assert max(bitmap.shape) <= 150
 
 
 def test_the_old_variant_and_symbols_are_there_for_the_class_list_to_drop(loose: Path) -> None:
@@ -126,7 +128,7 @@ def test_a_fifth_of_the_writers_is_for_testing(count: int, train: int, test: int
 
 def test_a_writer_writes_the_same_whoever_else_writes_whatever(loose: Path, tmp_path: Path) -> None:
     characters = sample_files.choose_characters(3)
-    sample_files.write_writer(tmp_path / "1002-c.gnt", 7, 1002, characters)
+    sample_files.write_writer(tmp_path / "1002-c.gnt", 7, 1002, characters, [Source(glyphs.font_path())])
     alone = parse((tmp_path / "1002-c.gnt").read_bytes())
     among_others = dict(parse((loose / "train" / "1002-c.gnt").read_bytes()))
     assert [tag for tag, _ in alone] == [tag_of(c) for c in characters]
@@ -205,6 +207,30 @@ def test_a_missing_package_is_named(
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize(
+    ("flag", "expected"),
+    [
+        ("--font", "expected a font (TrueType, OpenType or WOFF), found"),
+        ("--strokes", "expected a folder of CHARACTER.json files, found none"),
+    ],
+)
+def test_a_source_that_is_none_is_told_before_there_is_a_folder(
+    flag: str, expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("neither")
+    assert sample.main(["--output", str(tmp_path / "new"), *SMALL, flag, str(tmp_path / "file")]) == 2
+    error = capsys.readouterr().err
+    assert expected in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_two_thirds_of_the_writers_learn_the_strokes_that_are_given(tmp_path: Path) -> None:
+    config = SampleConfig(tmp_path / "new", strokes=tmp_path, font=[tmp_path / "a", tmp_path / "b"])
+    assert [source.path.name for source in sample_files.sources_of(config)] == [tmp_path.name] * 4 + ["a", "b"]
+    assert [source.path for source in sample_files.sources_of(SampleConfig(tmp_path / "new"))] == [glyphs.font_path()]
+
+
 def test_an_option_that_is_no_number_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert sample.main(["--output", "x", "--writers", "many"]) == 2
     error = capsys.readouterr().err
@@ -227,7 +253,8 @@ def test_the_summary_ends_with_the_next_command(tmp_path: Path, capsys: pytest.C
 
 def test_neither_matplotlib_nor_tensorflow_is_imported() -> None:
     code = (
-        "import sys; from pipeline import sample; from pipeline.sample import glyphs; glyphs.pen_map('我'); "
+        "import sys; from pipeline import sample; from pipeline.sample.glyphs import centre_lines, font_path; "
+        "centre_lines(font_path(), '我'); "
         "print([m for m in ('matplotlib', 'tensorflow', 'zhplot', 'apache_beam') if m in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
