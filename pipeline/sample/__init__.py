@@ -35,7 +35,7 @@ def _parse(arguments: Sequence[str] | None) -> SampleConfig:
     parser.add_argument("--seed", type=int, default=7, help="the same seed gives the same bytes (default: 7)")
     parser.add_argument(
         "--font",
-        type=Path,
+        type=local_path,
         action="append",
         default=[],
         metavar="FILE",
@@ -43,7 +43,7 @@ def _parse(arguments: Sequence[str] | None) -> SampleConfig:
     )
     parser.add_argument(
         "--strokes",
-        type=Path,
+        type=local_path,
         metavar="FOLDER",
         help="strokes in the order of writing, as the npm package hanzi-writer-data has them: two thirds of the "
         "writers learn these",
