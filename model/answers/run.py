@@ -47,8 +47,10 @@ def read_config(path: Path, advice: str) -> dict[str, Any]:
     try:
         config: dict[str, Any] = json.loads(path.read_text("utf-8"))
         found = config["format"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: expected the configuration of a training run, found {error!r}; {advice}") from error
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path}: expected the configuration of a training run, found other JSON; {advice}") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: expected the configuration of a training run, found {error}; {advice}") from error
     if found != FORMAT:
         raise UserError(f"{path}: expected format {FORMAT}, found {found!r}; {advice}")
     return config

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -34,6 +35,7 @@ _UNSETTLED = ("auto", None)
 _SETTLED_ONCE = ("precision", "xla")  # and for good; of the replicas a user has to say that they are to be as they were
 _PLACES = ("data", "model_dir", "init_from")
 _LOCK = ".lock"
+_LOCK_WORDS = re.compile(rb"(process \d+ on .*, begun .*,)?", re.DOTALL)
 
 
 def check_own(folder: Path) -> None:
@@ -58,12 +60,14 @@ def locked(folder: Path) -> Iterator[None]:
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     try:
+        if not _LOCK_WORDS.fullmatch(os.read(descriptor, 1 << 10)):
+            raise UserError(f"{folder / _LOCK}: is no training's lock, and stays as it is; name another --model_dir")
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            holder = os.read(descriptor, 1 << 10).decode(errors="replace") or "another process"
+            holder = os.pread(descriptor, 1 << 10, 0).decode(errors="replace") or "another process"
             raise UserError(
                 f"{folder}: {holder} trains there; wait for its end, or name another --model_dir"
             ) from error

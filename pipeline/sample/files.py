@@ -165,7 +165,7 @@ def _make_empty_folder(folder: Path) -> None:
     if found:
         raise UserError(
             f"--output {folder}: expected a new or empty folder, found one that holds {found:,} entries; "
-            "choose another or remove it"
+            "choose another, or move it away"
         )
 
 

@@ -60,6 +60,9 @@ def read(output: str) -> Unfinished | None:
     return _parse(_content(output, UNFINISHED))
 
 
+_WITHOUT = f" and no {UNFINISHED}"
+
+
 def check_output(output: str, staging: str) -> Unfinished | None:
     """The mark in the output folder. Raises UserError for a data set there, or anything no mark vouches for.
 
@@ -75,7 +78,7 @@ def check_output(output: str, staging: str) -> Unfinished | None:
     if foreign:
         raise UserError(
             f"{output}: expected a new folder, or that of an interrupted conversion, found {printable(foreign[0])} "
-            f"in it{'' if mark else f' and no {UNFINISHED}'}; name another --output"
+            f"in it{_WITHOUT if mark is None and foreign[0] != UNFINISHED else ''}; name another --output"
         )
     return mark
 

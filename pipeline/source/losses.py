@@ -28,13 +28,13 @@ def check_rejects(card: Card, max_reject_fraction: float) -> None:
         commonest = max(counts.rejected, key=lambda reason: counts.rejected[reason], default="")
         allow = f"{_ADVICE.get(commonest, 'replace damaged archives')}, or allow more with --max_reject_fraction"
         if others:
-            allow = f"{_instead(others)}, or allow it with --max_reject_fraction"
+            allow = _instead(others) + (", or allow it with --max_reject_fraction" if counts.kept else "")
         if rejected > max_reject_fraction * counts.read:
             reasons = ", ".join(f"{reason} {n:,}" for reason, n in counts.rejected.items())
             entry = max(own, key=lambda one: sum(one.counts.rejected.values()))
             raise UserError(
                 f"{name}: expected at most {max_reject_fraction:.2%} of the records rejected, found {rejected:,} of "
-                f"{counts.read:,} ({reasons}), most of them in {entry.member} of {entry.location}; {allow}"
+                f"{counts.read:,} ({reasons}), most of them in {_placed(entry)}; {allow}"
             )
         if lost > max_reject_fraction * size:
             raise UserError(
@@ -44,6 +44,9 @@ def check_rejects(card: Card, max_reject_fraction: float) -> None:
         if not counts.kept:
             reasons = ", ".join(f"{n:,} {reason}" for reason, n in {**counts.dropped, **counts.rejected}.items())
             advice = _instead(others) if others else "check the input and --classes"
+            if not counts.read:
+                advice = f"empty, 0 bytes: {_listed([entry.member for entry in own if not entry.bytes])}"
+                advice += "; download them again"
             raise UserError(
                 f"{name}: expected records to keep, found none among {counts.read:,}"
                 f"{f' ({reasons})' if reasons else ''}; {advice}"
@@ -84,6 +87,11 @@ def passed_over_lines(card: Card) -> list[str]:
 def _worst(inputs: Sequence[MemberInput]) -> list[MemberInput]:
     """Those that lost bytes, most of them first."""
     return sorted((entry for entry in inputs if entry.lost_bytes), key=lambda entry: -(entry.lost_bytes or 0))
+
+
+def _placed(entry: MemberInput) -> str:
+    """With the archive that holds it, if it isn't one by itself."""
+    return entry.member if entry.archive == entry.member else f"{entry.member} of {entry.location}"
 
 
 def _named(entry: MemberInput) -> str:

@@ -22,8 +22,8 @@ def writer_of(name: str) -> str:
 
 
 def person(writer: str) -> str:
-    """Equal for two writers who are one person: names made on Windows differ in case."""
-    return writer.casefold()
+    """Equal for two writers who are one person: names made by hand differ in case and in spaces."""
+    return writer.casefold().strip()
 
 
 def decode(raw: Sequence[bytes]) -> list[str]:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
+from pipeline.source.kinds import VOLUME
 from pipeline.source.names import SUFFIX, entry_names, raw_name
 from schemas.errors import UserError, printable
 
@@ -61,10 +62,7 @@ class Other:
 
     def head(self, stream: BinaryIO, size: int) -> bytes | None:
         """Its first bytes, unpacked, of the zip in `stream`; None where they can't be had."""
-        if self.info.flag_bits & _ENCRYPTED or self.info.compress_type not in (
-            zipfile.ZIP_STORED,
-            zipfile.ZIP_DEFLATED,
-        ):
+        if self.info.flag_bits & _ENCRYPTED or self.info.compress_type not in _READ:
             return None
         stream.seek(self.data_offset)
         if self.info.compress_type == zipfile.ZIP_STORED:
@@ -79,7 +77,7 @@ def list_entries(path: str, stream: BinaryIO) -> tuple[list[Entry], list[Other]]
     guard = _Guard(stream, path)
     with zipfile.ZipFile(cast(BinaryIO, guard)) as archive:
         infos, directory_offset = archive.infolist(), archive.start_dir
-        offsets = [_data_offset(stream, info) for info in infos]
+        offsets = [_data_offset(path, stream, info) for info in infos]
     entries, others = [], []
     for index, (info, name, offset) in enumerate(zip(infos, entry_names(infos), offsets, strict=True)):
         name = re.sub(r"[/\\]+", "/", name)  # some zips made on Windows hold backslashes
@@ -167,13 +165,16 @@ def _is_gnt(path: str, name: str) -> bool:
     return base.lower().endswith(SUFFIX)
 
 
-def _data_offset(stream: BinaryIO, info: zipfile.ZipInfo) -> int:
+def _data_offset(path: str, stream: BinaryIO, info: zipfile.ZipInfo) -> int:
     """Where the entry's bytes begin, behind a header of their own that must agree with the directory.
 
     A damaged name in the directory could hide a .gnt, so the header of every entry is looked at.
     """
     if info.header_offset < 0:
-        raise zipfile.BadZipFile(f"{info.filename} is said to begin at byte {info.header_offset:,}")
+        raise UserError(
+            f"{path}: expected a whole zip, found the last volume of a split one, or one whose beginning is missing; "
+            f"{VOLUME.advice}, or download it again"
+        )
     stream.seek(info.header_offset)
     signature, _, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(stream.read(_LOCAL_HEADER.size))
     if signature != b"PK\x03\x04":

@@ -59,7 +59,7 @@ def _lock_by_its_words(path: str, output: str) -> Callable[[], None]:
 def _lock_local(path: str, output: str) -> Callable[[], None] | None:
     """Holds the kernel's lock of the lock file; returns what lets go, or None where the kernel has no such locks."""
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

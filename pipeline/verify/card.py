@@ -105,7 +105,9 @@ def check_files(card: Card, classes: ClassList | None, folder: str) -> list[Find
     for file in found:
         name = file.path.removeprefix(folder).lstrip("/")
         if name not in mine and not name.startswith(f"{STAGING_FOLDER}/") and not is_litter(name):
-            findings.append(Finding(printable(name), "expected only what the card lists, found this file; remove it"))
+            findings.append(
+                Finding(printable(name), "expected only what the card lists, found this file; move it away")
+            )
     return findings
 
 

@@ -86,6 +86,20 @@ def test_one_training_at_a_time(tmp_path: Path) -> None:
         pass
 
 
+def test_a_lock_that_is_none_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".lock").write_text("my own file")
+    with pytest.raises(UserError, match=r"\.lock: is no training's lock, and stays as it is"):
+        run_folder.locked(tmp_path / "run").__enter__()
+    assert (tmp_path / "run" / ".lock").read_text() == "my own file"
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "empty").touch()
+    (tmp_path / "linked" / ".lock").symlink_to(tmp_path / "empty")
+    with pytest.raises(UserError, match="can't write"):
+        run_folder.locked(tmp_path / "linked").__enter__()
+    assert (tmp_path / "empty").read_bytes() == b""
+
+
 @pytest.mark.parametrize("number", [errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL])
 def test_a_disk_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     def none(*_: Any) -> None:

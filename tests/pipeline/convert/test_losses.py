@@ -56,6 +56,19 @@ def test_four_members_gone_are_more_than_three_rejects(folder: Path, tmp_path: P
     assert not (tmp_path / "o/dataset.json").exists()
 
 
+def test_nothing_but_empty_members_is_said(tmp_path: Path, convert: Run) -> None:
+    (tmp_path / "1001-c.gnt").touch()
+    refused = convert(f"--input={tmp_path}/1001-c.gnt", f"--output={tmp_path}/o")
+    assert_refused(refused, "found none among 0; empty, 0 bytes: 1001-c.gnt; download them again")
+
+
+def test_what_is_no_gnt_alone_is_not_to_be_allowed(tmp_path: Path, convert: Run) -> None:
+    (tmp_path / "1001-c.gnt").write_bytes(HTML)
+    status, _, err = convert(f"--input={tmp_path}/1001-c.gnt", f"--output={tmp_path}/o")
+    assert_refused((status, "", err), "most of them in 1001-c.gnt; 1001-c.gnt is an HTML page; it is what a download")
+    assert "--max_reject_fraction" not in err
+
+
 def test_the_card_counts_every_lost_byte(folder: Path, lossy: Path) -> None:
     lost: dict[str, int] = {}
     for row in rows_of(lossy):

@@ -189,4 +189,11 @@ def test_the_last_volume_of_a_split_zip(tmp_path: Path, refused: Callable[[Path]
     struct.pack_into("<I", content, end + 16, 40)
     for name, data in (("whole.zip", bytes(content)), ("rest.zip", bytes(content[500:]))):
         (tmp_path / name).write_bytes(data)
-        assert "found a volume of a split archive; join its volumes" in refused(tmp_path / name)
+        assert "found a volume of a split archive; with all volumes" in refused(tmp_path / name)
+
+
+def test_the_end_of_a_zip_that_was_cut(tmp_path: Path, refused: Callable[[Path], str]) -> None:
+    """As `split` cuts it: nothing in the last part says that there were others."""
+    whole = _zip()
+    (tmp_path / "a.zip").write_bytes(whole[len(whole) // 3 :])
+    assert "expected a whole zip, found the last volume of a split one, or" in refused(tmp_path / "a.zip")
