@@ -2,7 +2,7 @@
 
     python benchmarks/box_stages.py --distort elastic=0.026,shear=0.18 --until 10:46 --begun 0.33 -- FLAGS
 
-How the recogniser from drawings alone came about (docs/recipe-box.md). The rate is constant, or with --until a cosine that
+How the recogniser of docs/recipe-box.md came about. The rate is constant, or with --until a cosine that
 follows the clock: --begun is how far down it is at the start of this stage, 0 ... 1. It changes what the trainer
 refuses to change, by putting functions of its own in place of the trainer's; such a run can't be made again to the bit.
 """
