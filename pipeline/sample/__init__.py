@@ -44,7 +44,7 @@ def _parse(arguments: Sequence[str] | None) -> SampleConfig:
     parser.add_argument(
         "--strokes",
         type=local_path,
-        metavar="FOLDER",
+        metavar="DIR",
         help="strokes in the order of writing, as the npm package hanzi-writer-data has them: two thirds of the "
         "writers learn these",
     )
