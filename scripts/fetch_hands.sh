@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fetches strokes and fonts that `hwdb sample --strokes FOLDER --font FILE` can draw with, by npm, in fixed versions.
+# Fetches strokes and fonts that `hwdb sample --strokes DIR --font FILE` can draw with, by npm, in fixed versions.
 #
 #   scripts/fetch_hands.sh         prints the flags
 #

@@ -125,7 +125,7 @@ def test_index_files_are_held_against_their_shards(dataset: Path, capsys: pytest
     for content, says in {
         "".join([*lines[:3], "1 2\n", *lines[4:]]): f"line 4: expected '{lines[3].strip()}', found '1 2'",
         "".join(lines[:-1]): f"line {len(lines)}: expected '{lines[-1].strip()}', found the end",
-        "".join([*lines, "9 9\n"]): f"line {len(lines) + 1}: expected 'nothing', found '9 9'",
+        "".join([*lines, "9 9\n"]): f"line {len(lines) + 1}: expected the end, found '9 9'",
         "\0\udcff": "line 1: expected '0 ",
     }.items():
         index.write_text(content, errors="surrogateescape")
