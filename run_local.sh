@@ -102,7 +102,7 @@ train() { # SHARDS RUN: a small network, a minute or two on a laptop; a run that
     say "Trained already: $2 (delete the folder to train again)"
     return
   fi
-  run model.train --data "$1" --model_dir "$2" --arch vgg11 --width 0.125 --epochs 10 --global_batch 64 \
+  run model.train --data "$1" --model_dir "$2" --arch vgg11 --width 0.125 --epochs 20 --global_batch 64 \
     --learning_rate 0.004 --log_steps 20
 }
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 _FIRST_SAMPLE_SEED = 7  # run_local.sh's own
-_TRAIN = ["--arch", "vgg11", "--width", "0.125", "--epochs", "10", "--global_batch", "64", "--learning_rate", "0.004"]
+_TRAIN = ["--arch", "vgg11", "--width", "0.125", "--epochs", "20", "--global_batch", "64", "--learning_rate", "0.004"]
 
 
 def run(module: str, *flags: object) -> None:
