@@ -35,8 +35,9 @@ from pipeline.shards.chunk import GROUP_RECORDS, convert_records
 from pipeline.shards.config import ConvertConfig
 from pipeline.shards.shard import ShardReceipt
 from pipeline.shards.staging import ChunkReceipt, StagedBatch, read_batches, write_staged_chunk
-from pipeline.source.archives import Input, Member, list_members
+from pipeline.source.archives import Input, list_members
 from pipeline.source.chunks import CHUNK_BYTES, plan_chunks
+from pipeline.source.members import Member
 from schemas.dataset import ShardFile
 from schemas.manifest import KEPT
 

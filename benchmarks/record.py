@@ -44,8 +44,8 @@ from pipeline.shards.tfrecord import framed
 from pipeline.shards.tfrecord.frames import encode_png
 from pipeline.shards.tfrecord.layout import Layout
 from pipeline.source import gnt
-from pipeline.source.archives import Member
 from pipeline.source.chunks import Chunk
+from pipeline.source.members import Member
 from pipeline.steps.plain import Unusable, pin_opencv, preprocess
 from pipeline.steps.records import count_ink, preprocess_records
 from pipeline.steps.settings import PreprocessConfig

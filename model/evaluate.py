@@ -19,9 +19,9 @@ from model.answers.calibration import read_calibration
 from model.answers.run import check_data_set, load_model, read_run
 from model.network.devices import cluster_of_environment, make_strategy, setup_tensorflow
 from schemas.command import Parser, at_least, local_path, make_console, print_table, run_command
+from schemas.command.outputs import check_output, output
 from schemas.dataset import MANIFEST_FOLDER
 from schemas.errors import UserError, explained
-from schemas.machine import check_output, output
 from schemas.reader import open_dataset
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from model.answers.calibration import read_calibration
 from model.answers.run import CLASSES, load_model, read_run
 from model.network.devices import setup_tensorflow
 from schemas.command import Parser, local_path, run_command
+from schemas.command.outputs import Owned, check_output, mark_of, output
 from schemas.errors import UserError, explained
-from schemas.machine import Owned, check_output, mark_of, output
 
 COMMAND = "model.export"
 SUMS = "assets.extra/hwdb-shards.sha256"

@@ -18,8 +18,8 @@ from pipeline.source import kinds
 from pipeline.source.gnt import HEADER_BYTES, SOUND, walk
 from schemas.classes import character_of
 from schemas.command import EXIT_USER_ERROR, Parser, at_least, local_path, path_or_url, prints_its_product, run_command
+from schemas.command.outputs import check_output, marked_png, output
 from schemas.errors import UserError, explained, printable
-from schemas.machine import check_output, marked_png, output
 from schemas.manifest import REJECT_REASONS
 
 COMMAND = "model.predict"

@@ -17,8 +17,8 @@ from model.network.devices import setup_tensorflow
 from model.report.charts import Series, legend, line_chart
 from model.report.page import document, figures, glyph, grid, pair_of_glyphs, section, table, worst_table
 from schemas.command import Parser, local_path, run_command
+from schemas.command.outputs import check_output, mark_of, marked_by, output
 from schemas.errors import explained
-from schemas.machine import check_output, mark_of, marked_by, output
 from schemas.reader import open_dataset
 
 COMMAND = "model.report"

@@ -52,7 +52,7 @@ class Settings:
             object.__setattr__(self, name, folder and (expanded(folder).rstrip("/") or "/"))
         object.__setattr__(self, "inputs", [expanded(argument) for argument in self.inputs])
         object.__setattr__(self, "classes", self.classes and expanded(self.classes))
-        object.__setattr__(self, "beam", [expanded_flag(word) for word in self.beam])
+        object.__setattr__(self, "beam", [expanded_flag(_in_utf8(word)) for word in self.beam])
         if self.preset not in PRESETS:
             raise UserError(f"--preset {self.preset}: expected {' or '.join(PRESETS)}")
         for name, low, below in (("validation_fraction", 0, 1), ("max_reject_fraction", 0, None)):
@@ -197,6 +197,15 @@ def _refuse_stray(flags: Sequence[str]) -> None:
         if not flag.startswith("-") and (not before.startswith("--") or "=" in before):
             raise UserError(f"{flag}: expected a flag; name every input after --input, and quote a glob")
         before = flag
+
+
+def _in_utf8(word: str) -> str:
+    """A flag that Beam can hand on. Raises UserError."""
+    try:
+        word.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{word}: expected a flag for Beam in UTF-8; spell it anew") from error
+    return word
 
 
 def _check_fraction(name: str, value: float, *, low: float, below: float | None) -> None:

@@ -14,7 +14,8 @@ from pipeline.shards.chunk import source_digest
 from pipeline.shards.config import ConvertConfig
 from pipeline.shards.staging import has_kept_chunks, private_folder
 from pipeline.shards.unfinished import Unfinished
-from pipeline.source.archives import Member, list_inputs, parse_input
+from pipeline.source.archives import list_inputs, parse_input
+from pipeline.source.members import Member
 from schemas.classes import ClassList, ClassListError, default_classes, parse_classes
 from schemas.dataset import MANIFEST_FOLDER, SPLITS, STAGING_FOLDER, PassedOver
 from schemas.errors import UserError, explained, printable
@@ -101,7 +102,8 @@ def plan_conversion(settings: Settings) -> Conversion:
         )
     except ValueError as error:
         raise UserError(f"--{error}") from error
-    listing = list_inputs(inputs, settings.validation_fraction)
+    own = (output, folder, private_folder(folder, mark.conversion))
+    listing = list_inputs(inputs, settings.validation_fraction, own)
     members = listing.members
     config = replace(config, num_shards=_num_shards(members, settings))
     return Conversion(

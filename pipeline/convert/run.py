@@ -107,10 +107,10 @@ def _prepare(
 
     local = plan_local(settings.beam, job.source_bytes)
     runner, options = make_runner(settings.runner, settings.beam, local, server, say)
-    pipeline = beam.Pipeline(runner=runner, options=options)
-    transforms.convert(pipeline, job)
 
     def run() -> None:
+        pipeline = beam.Pipeline(runner=runner, options=options)  # makes a temporary folder, which its run removes
+        transforms.convert(pipeline, job)
         try:
             _finish(pipeline.run())
         except Exception as error:

@@ -19,9 +19,10 @@ from pipeline.shards.chunk import convert_chunk, convert_records, samples_of
 from pipeline.shards.config import ConvertConfig
 from pipeline.shards.shard import ShardReceipt, write_shard
 from pipeline.shards.staging import ChunkReceipt, StagedBatch
-from pipeline.source.archives import Member, list_members, parse_input
+from pipeline.source.archives import list_members, parse_input
 from pipeline.source.chunks import Chunk, plan_chunks, read_chunk
 from pipeline.source.losses import check_rejects
+from pipeline.source.members import Member
 from pipeline.steps.settings import PreprocessConfig
 from schemas.classes import ClassList, default_classes
 from schemas.dataset import CARD

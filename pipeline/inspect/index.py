@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from pipeline import storage
 from pipeline.inspect.manifest import COMMAND, Inspected
+from schemas.command.outputs import not_own
 from schemas.dataset import index_name
 from schemas.errors import explained
-from schemas.machine import not_own
 
 _INDEX = re.compile(rb"(\d+ \d+\n)*")
 """What an index file holds, and nothing else."""

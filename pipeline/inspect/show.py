@@ -14,8 +14,8 @@ from pipeline.inspect.pictures.sheet import png, sheet
 from pipeline.inspect.pictures.steps import STORED, Picture, step_pictures
 from pipeline.inspect.pictures.stored import read_sample
 from pipeline.shards.reading import preprocess_config
+from schemas.command.outputs import marked_png
 from schemas.errors import UserError, explained, printable
-from schemas.machine import marked_png
 from schemas.manifest import KEPT
 
 

@@ -17,8 +17,8 @@ from pipeline.shards.config import ConvertConfig
 from pipeline.shards.staging import ChunkReceipt
 from pipeline.shards.tfrecord.frames import encode_png
 from pipeline.source import gnt
-from pipeline.source.archives import Member
 from pipeline.source.chunks import Chunk, read_chunk
+from pipeline.source.members import Member
 from schemas.classes import OUTSIDE, character_of
 from schemas.example import sample_id_prefix
 from schemas.manifest import (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,10 +11,10 @@ from functools import partial
 
 from pipeline import storage
 from pipeline.source import kinds, zips
+from pipeline.source.collisions import named, short
 from pipeline.source.kinds import Kind
-from pipeline.source.members import Member as Member
-from pipeline.source.members import explained_zip, open_member
-from pipeline.source.names import file_names, told_apart
+from pipeline.source.members import Member, explained_zip
+from pipeline.source.names import file_names
 from pipeline.source.splits import Named, misplaced_line, named_split, validation_writers
 from schemas.dataset import MOST_PASSED, SPLITS, PassedFile, PassedOver
 from schemas.errors import UserError, explained, printable
@@ -64,12 +63,13 @@ def list_members(inputs: Iterable[Input], validation_fraction: float) -> list[Me
     return list(list_inputs(inputs, validation_fraction).members)
 
 
-def list_inputs(inputs: Iterable[Input], validation_fraction: float) -> Listing:
+def list_inputs(inputs: Iterable[Input], validation_fraction: float, without: Sequence[str] = ()) -> Listing:
     """Every member of every input, writers moved to validation by `validation_fraction`, and what is passed over.
 
-    Raises UserError for whatever can't be read, and where two members of a split share a name.
+    What lies in the folders `without` is no input: a conversion may write into the folder that it reads. Raises
+    UserError for whatever can't be read, and where two members of a split share a name.
     """
-    found = [_look_through(one) for one in inputs]
+    found = [_look_through(one, without) for one in inputs]
     members = [member for one in found for member in one.members]
     warnings = [line for one in found for line in one.warnings]
     warnings += _in_two_splits(members)
@@ -108,6 +108,10 @@ class _Found:
     heads: int = 0
     """Files looked into."""
 
+    def add(self, members: Sequence[Member], warnings: Sequence[str]) -> None:
+        self.members += members
+        self.warnings += warnings
+
     def pass_over(self, file: PassedFile, path: str, read_head: Callable[[], bytes | None]) -> None:
         def head() -> bytes | None:
             self.heads += 1
@@ -119,9 +123,12 @@ class _Found:
         self.passed.append((replace(file, what=kind.what), kind))
 
 
-def _look_through(one: Input) -> _Found:
+def _look_through(one: Input, without: Sequence[str]) -> _Found:
     with explained(f"read {one.path}"):
         files = storage.find(one.path)
+        inside = filter(None, (storage.below(folder, one.path) for folder in without))
+        own = tuple(f"{storage.join(one.path, folder)}/" for folder in inside)
+        files = [file for file in files if not file.path.startswith(own)]
     found, root, loose = _Found(), _root(one.path, files), []
     for file in files:
         path = file.path[len(root) :]
@@ -147,7 +154,7 @@ def _look_through(one: Input) -> _Found:
     read = file_names([file.path[len(root) :] for file in loose])
     paths = [read.get(file.path[len(root) :], file.path[len(root) :]) for file in loose]
     members = [Member(one.split, file.path, "", file.size_bytes, file.version) for file in loose]
-    _name(one.path, members, paths, found)
+    found.add(*named(one.path, members, paths))
     found.named += filter(None, (named_split(path.split("/"), (), root) for path in paths))
     if not found.members:
         raise _nothing(one, found)
@@ -170,7 +177,7 @@ def _look_into_zip(one: Input, file: storage.StoredFile, root: str, found: _Foun
         entries, others = zips.list_entries(file.path, stream)
         passed = len(found.passed)
         for other in others:
-            of_zip = PassedFile(printable(file.path), _short(printable(other.path)), "")
+            of_zip = PassedFile(printable(file.path), short(printable(other.path)), "")
             found.pass_over(of_zip, other.path, partial(other.head, stream, kinds.HEAD_BYTES))
     if not entries:
         names = f": {_named(found.passed[passed:])}" if others else ""
@@ -189,57 +196,9 @@ def _look_into_zip(one: Input, file: storage.StoredFile, root: str, found: _Foun
         )
         for entry in entries
     ]
-    _name(file.path, members, [entry.path for entry in entries], found)
+    found.add(*named(file.path, members, [entry.path for entry in entries]))
     folders = file.path[len(root) :].split("/")
     found.named += filter(None, (named_split(folders, entry.path.split("/"), root) for entry in entries))
-
-
-def _name(where: str, members: Sequence[Member], paths: Sequence[str], found: _Found) -> None:
-    """Adds the members by their base names; those of one folder or zip that share one by their folders too."""
-    named = [replace(member, name=printable(name)) for member, name in zip(members, told_apart(paths), strict=True)]
-    alike: dict[str, list[int]] = {}
-    for i, path in enumerate(paths):
-        alike.setdefault(path.rpartition("/")[2], []).append(i)
-    shared = [group for group in alike.values() if len(group) > 1]
-    for group in shared:
-        _refuse_the_same(where, [named[i] for i in group], [paths[i] for i in group])
-    if shared:
-        some = ", ".join(named[i].name for i in shared[0][:2])
-        found.warnings.append(
-            f"{where}: the same name in several folders; they are told apart by these: {some}"
-            f"{f' and {len(shared) - 1:,} more names' if len(shared) > 1 else ''}"
-        )
-    found.members += named
-
-
-def _refuse_the_same(where: str, members: Sequence[Member], paths: Sequence[str]) -> None:
-    """Raises UserError if two members of one name are the same one, or can't be told apart."""
-    sizes, names = Counter(member.size_bytes for member in members), Counter(member.name for member in members)
-    seen: dict[object, int] = {}
-    for i, member in enumerate(members):
-        if len(member.name) > zips.MAX_NAME_CHARACTERS or names[member.name] > 1:
-            raise UserError(
-                f"{where}: expected every member's name once, found {_short(paths[i])} more than once; "
-                "unpack it, rename one of them, and name the folder"
-            )
-        content: object = i
-        if member.size_bytes and sizes[member.size_bytes] > 1:
-            content = member.size_bytes, member.version if member.zip_entry is not None else _crc(member)
-        first = seen.setdefault(content, i)
-        if first != i:
-            a, b = (_short(paths[k]) if member.zip_entry is not None else members[k].location for k in (first, i))
-            raise UserError(
-                f"{where}: expected every member's name once, found {storage.base_name(paths[i])} in {a} and in {b}, "
-                "the same bytes twice; leave one of them out"
-            )
-
-
-def _crc(member: Member) -> int:
-    crc = 0
-    with open_member(member) as stream:
-        while block := stream.read(1 << 20):
-            crc = zlib.crc32(block, crc)
-    return crc
 
 
 def _in_two_splits(members: Iterable[Member]) -> list[str]:
@@ -286,12 +245,6 @@ def _summed(passed: Sequence[tuple[PassedFile, Kind]]) -> PassedOver:
     in_order = sorted(passed, key=lambda one: (one[1].is_harmless, one[0].location, one[0].name))
     counted = Counter(kind.what for _, kind in passed)
     return PassedOver(len(passed), dict(sorted(counted.items())), [file for file, _ in in_order[:MOST_PASSED]])
-
-
-def _short(name: str) -> str:
-    """A name in a zip can fill a page."""
-    most = zips.MAX_NAME_CHARACTERS
-    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def _many(count: int, noun: str) -> str:

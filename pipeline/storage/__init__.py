@@ -16,7 +16,7 @@ from pipeline.storage.local import LocalFiles
 from pipeline.storage.local import StoredFile as StoredFile
 from pipeline.storage.s3 import S3Files
 from pipeline.storage.uncached import UncachedStream
-from schemas import machine
+from schemas.command import outputs
 
 BUFFER_BYTES = 16 << 20  # 16 MiB
 _LOCAL, _S3, _OTHER = LocalFiles(), S3Files(), ArrowFiles()
@@ -91,9 +91,9 @@ def write_bytes(path: str, content: bytes, *, durable: bool = False) -> None:
 def check_output(path: str, command: str) -> None:
     """Raises UserError where something stands that `command` didn't write."""
     if not of(path).is_remote:
-        machine.check_output(path, command)
-    elif exists(path) and not machine.has_mark(read_range(path, 0, machine.MARK_IN_BYTES), command):
-        raise machine.not_own(path, command)
+        outputs.check_output(path, command)
+    elif exists(path) and not outputs.has_mark(read_range(path, 0, outputs.MARK_IN_BYTES), command):
+        raise outputs.not_own(path, command)
 
 
 def write_output(path: str, content: bytes, command: str) -> None:
@@ -102,7 +102,7 @@ def write_output(path: str, content: bytes, command: str) -> None:
         check_output(path, command)
         write_bytes(path, content)
     else:
-        with machine.output(path, command) as temporary:
+        with outputs.output(path, command) as temporary:
             temporary.write_bytes(content)
 
 

@@ -14,9 +14,9 @@ from pipeline.inspect.overview import findings
 from pipeline.inspect.report.charts import bars_chart, legend, steps_chart
 from pipeline.inspect.report.contact import Contact
 from pipeline.inspect.report.page import chart, document, folded, section, table, text
+from schemas.command.outputs import mark_of
 from schemas.dataset import MemberInput
 from schemas.errors import explained
-from schemas.machine import mark_of
 from schemas.manifest import DROPPED, KEPT, REJECTED
 
 MOST_ROWS = 500

@@ -13,7 +13,7 @@ from commands import Run, assert_refused, digests
 
 import pipeline
 from pipeline.shards import chunk, publish, unfinished
-from schemas.dataset import CARD, LOCK, STAGING_FOLDER, UNFINISHED
+from schemas.dataset import CARD, LOCK, STAGING_FOLDER, UNFINISHED, read_card
 from schemas.errors import UserError
 from schemas.machine import without_temporary_mark
 
@@ -161,6 +161,28 @@ def test_wherever_the_output_is(
         assert outcome[0] == 0
         assert before.items() <= tree(tmp_path).items()
         assert (tmp_path / where / CARD).exists()
+
+
+@pytest.mark.parametrize("staging", ["data/out/_staging", "data", "data/pieces"])
+def test_what_a_conversion_wrote_is_no_input_when_it_goes_on(
+    archives: Path, tmp_path: Path, convert: Run, monkeypatch: pytest.MonkeyPatch, staging: str
+) -> None:
+    shutil.copytree(archives / "train", tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    flags = ("--input=data", "--output=data/out", f"--staging={staging}")
+
+    def stopped(*_: object) -> None:
+        raise UserError("stopped")
+
+    monkeypatch.setattr(publish, "build_card", stopped)
+    assert_refused(convert(*flags), "stopped")
+    assert list((tmp_path / "data" / "out").glob("*.tfrecord"))
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert convert(*flags)[0] == 0
+    passed = read_card(tmp_path / "data" / "out").passed_over
+    assert passed is not None
+    assert passed.count == 0
 
 
 def test_a_file_in_the_outputs_place_is_one_line(archives: Path, tmp_path: Path, convert: Run) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,8 @@ from commands import Run, assert_refused
 
 from pipeline.shards import chunk as convert_chunk
 from pipeline.source.chunks import Chunk
+from pipeline.storage import lock
+from schemas.errors import UserError
 
 
 def _alz_zip(folder: Path) -> Path:
@@ -162,3 +165,23 @@ def test_no_archive_is_blamed_for_the_flags(archives: Path, tmp_path: Path, conv
     outcome = convert(f"--input={archives}/train", f"--output={tmp_path}/o", *flags)
     assert_refused(outcome, r"\(larger_than_image .*; name a larger --image_size, or leave --resize at fit, or")
     assert "damaged" not in outcome[2]
+
+
+def test_a_flag_for_beam_that_is_no_text(archives: Path, tmp_path: Path, convert: Run) -> None:
+    """As a shell gives a byte that isn't UTF-8."""
+    outcome = convert(f"--input={archives}/train", f"--output={tmp_path}/o", "--s3_verify=\udcff")
+    assert_refused(outcome, r"--s3_verify=\xdcff: expected a flag for Beam in UTF-8")
+
+
+def test_a_refusal_at_the_lock_leaves_no_temporary_folder(
+    archives: Path, tmp_path: Path, convert: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+
+    def refused(_output: str) -> None:
+        raise UserError("somebody has it")
+
+    monkeypatch.setattr(lock, "locked", refused)
+    assert_refused(convert(f"--input={archives}/train", f"--output={tmp_path}/o"), "somebody has it")
+    assert not list((tmp_path / "temporary").iterdir())

@@ -18,8 +18,9 @@ from mutations import KINDS, Damaged, flip_header_bit, is_undecidable, mutate
 from pipeline.shards.chunk import convert_records
 from pipeline.shards.config import ConvertConfig
 from pipeline.source import chunks, gnt
-from pipeline.source.archives import Input, Member, list_members
+from pipeline.source.archives import Input, list_members
 from pipeline.source.chunks import plan_chunks, read_chunk
+from pipeline.source.members import Member
 from schemas.errors import UserError
 from schemas.manifest import TRUNCATED
 

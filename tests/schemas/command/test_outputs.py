@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from schemas.command.outputs import check_output, mark_of, marked_by, marked_png, output
 from schemas.errors import UserError
-from schemas.machine import check_output, mark_of, marked_by, marked_png, output, replaced
+from schemas.machine import replaced
 
 COMMAND = "model.report"
 
