@@ -40,6 +40,8 @@ from combining import box as boxes
 from combining.draw import KINDS, MODEL, Trial, draw
 from combining.run import Ended, run, spoken
 
+from schemas import command
+
 OWN = {
     "convert": r"sets/unfinished/",
     "train": r"runs/",
@@ -49,7 +51,7 @@ OWN = {
     "inspect": r"out/report.html",
 }
 """Command -> what it may change of what was there before: what it made itself at an earlier time."""
-STATUSES = {0, 1, 2, 130, 141, 143}
+STATUSES = {0, *(value for name, value in vars(command).items() if name.startswith("EXIT_"))}
 MOST_LINES = {"pipeline": 3, "model": 6}
 """On stderr, of a command that refuses."""
 SORTS = (

@@ -34,11 +34,12 @@ KINDS = {
     "train": 2,
     "evaluate": 1,
     "export": 1,
+    "draw": 0.5,
     "report": 0.5,
     "benchmark": 0.5,
 }
 """Kind -> its share. TensorFlow takes seconds to start."""
-MODEL = ("predict", "train", "evaluate", "export", "report", "benchmark")
+MODEL = ("predict", "train", "evaluate", "export", "draw", "report", "benchmark")
 
 Word = str | bytes
 
@@ -92,7 +93,7 @@ def draw(seed: int) -> Trial:
         trial.limits["RLIMIT_NOFILE"] = rng.choice((24, 40, 64, 128, 256))
     if rng.random() < 0.05:
         trial.limits["RLIMIT_FSIZE"] = rng.choice((0, 1, 1000, 20_000, 200_000))
-    if rng.random() < 0.12 or pools.ENDLESS in arguments:
+    if rng.random() < 0.12 or pools.ENDLESS in arguments or kind == "draw":  # which serves until it is interrupted
         moment = rng.uniform(0.3, 12 if kind in MODEL else 3)
         number, to_group = rng.choice((signal.SIGINT, signal.SIGTERM)), rng.random() < 0.5
         trial.signals = [(moment + later, number, to_group) for later in rng.choice(([0], [0], [0], [0, 0.2]))]

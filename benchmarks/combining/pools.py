@@ -93,6 +93,7 @@ ENVIRONMENTS: tuple[dict[str, str | None], ...] = (
     {"PATH": ""}, {"USER": ""},
 )  # fmt: skip
 SMALL = {
+    "draw": "--port 0",
     "sample": "--writers 2 --characters 3",
     "train": "--arch vgg11 --width 0.0625 --global_batch 8 --steps 3",
     "benchmark": "--stages input --seconds 0.05 --arch vgg11 --width 0.0625 --replica_batch 2",
