@@ -1,6 +1,6 @@
 """Shards in, a recogniser out.
 
-    recogniser = model.load_run("runs/first")
+    recogniser = model.load_run()  # the one in the box; model.load_run("runs/first") is one of yours
     reading = recogniser.read("photo.jpg")
     if reading.recognised:
         print(reading.character, reading.probability)

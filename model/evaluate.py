@@ -16,7 +16,7 @@ from rich.progress import Progress
 
 from model.answers import calibration, metrics
 from model.answers.calibration import read_calibration
-from model.answers.run import check_data_set, load_model, read_run
+from model.answers.run import add_model_flag, check_data_set, load_model, place_for, read_run
 from model.network.devices import cluster_of_environment, make_strategy, setup_tensorflow
 from schemas.command import Parser, at_least, local_path, make_console, print_table, run_command
 from schemas.command.outputs import check_output, output
@@ -43,7 +43,7 @@ EVALUATION_SCHEMA = pa.schema(
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = Parser(COMMAND, "Reads every sample of a split with a trained model and counts what is right.")
-    parser.add_argument("--model", type=local_path, required=True, metavar="RUN", help="the folder of a training run")
+    add_model_flag(parser)
     parser.add_argument("--data", type=local_path, required=True, metavar="DIR", help="the folder of a data set")
     parser.add_argument("--split", default="test", help="train, validation or test (default: test)")
     parser.add_argument(
@@ -75,9 +75,11 @@ def evaluate(flags: argparse.Namespace, console: Console) -> None:
     from model.answers.scoring import Evaluation, calibrate_run, forward_of
     from model.data.samples import writers_of
 
-    split, path = flags.split, flags.output or flags.model / EVALUATION
+    split, path = flags.split, flags.output or place_for(EVALUATION, flags.model)
     check_output(path, COMMAND, owned)
     run, data = read_run(flags.model), open_dataset(flags.data)
+    if run.in_the_box and flags.calibrate:
+        raise UserError("--calibrate: the recogniser in the box stays as it is; name a run of your own with --model")
     check_data_set(run, data)
     samples = data.card.split(split).counts.kept
     if cluster_of_environment() is not None:
@@ -96,7 +98,7 @@ def evaluate(flags: argparse.Namespace, console: Console) -> None:
     )
     with explained(f"write {path}"), output(path, COMMAND, owned) as temporary:
         pq.write_table(table.replace_schema_metadata({"split": split, "class_digest": data.classes.digest}), temporary)
-    title = f"{run.folder} ({run.network}) on {data.folder}, split {split}"
+    title = f"{run.name} ({run.network}) on {data.folder}, split {split}"
     print_evaluation(console, title, run.classes.characters, scores, writers, flags.rows)
     right = scores.rank == 1
     console.print()

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from model.answers.calibration import read_calibration
-from model.answers.run import CLASSES, load_model, read_run
+from model.answers.run import CLASSES, add_model_flag, load_model, place_for, read_run
 from model.network.devices import setup_tensorflow
 from schemas.command import Parser, local_path, run_command
 from schemas.command.outputs import Owned, check_output, mark_of, output
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Exports a trained model: float32 [n, size, size, 1], ink 1 on 0, to logits [n, characters]; "
         f"{CLASSES} of the run names the characters.",
     )
-    parser.add_argument("--model", type=local_path, required=True, metavar="RUN", help="the folder of a training run")
+    add_model_flag(parser)
     parser.add_argument("--format", choices=FORMATS, required=True)
     parser.add_argument("--output", type=local_path, metavar="PATH", help="default: in RUN, named by the format")
     parser.add_argument(
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def body() -> int:
         flags = parser.parse_args(argv)
-        path = flags.output or flags.model / FORMATS[flags.format].name
+        path = flags.output or place_for(FORMATS[flags.format].name, flags.model)
         difference = export(flags.model, flags.format, path, tolerance=flags.tolerance)
         print(
             f"{path}: {_size_bytes(path):,} bytes; logits differ from the Keras model's by {difference:.2g} at "

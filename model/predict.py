@@ -13,6 +13,7 @@ import numpy as np
 from model.answers import metrics
 from model.answers.picture import read_file
 from model.answers.reading import Character, Reading, load_run, prepared
+from model.answers.run import add_model_flag
 from model.network.devices import setup_tensorflow
 from pipeline.source import kinds
 from pipeline.source.gnt import HEADER_BYTES, SOUND, walk
@@ -31,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(
         COMMAND, "Reads pictures of one handwritten character each (photo, scan or drawing), or .gnt files."
     )
-    parser.add_argument("--model", type=local_path, required=True, metavar="RUN", help="the folder of a training run")
+    add_model_flag(parser)
     parser.add_argument("images", type=path_or_url, nargs="+", metavar="IMAGE", help="PNG, JPEG and others, or .gnt")
     parser.add_argument(
         "--threshold",

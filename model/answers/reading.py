@@ -15,7 +15,7 @@ import numpy as np
 from model.answers import metrics
 from model.answers.calibration import read_calibration
 from model.answers.picture import read_picture, to_bitmap
-from model.answers.run import load_model, read_run
+from model.answers.run import BOX, load_model, read_run
 from pipeline.steps.plain import Unusable, pin_opencv, preprocess
 from pipeline.steps.settings import PreprocessConfig
 from schemas.errors import UserError
@@ -128,8 +128,8 @@ class Recogniser:
         ]
 
 
-def load_run(folder: str | Path, threshold: float | None = None) -> Recogniser:
-    """The run in `folder`, with `threshold` in place of its own if there is one. Raises UserError."""
+def load_run(folder: str | Path = BOX, threshold: float | None = None) -> Recogniser:
+    """The run in `folder`, or the recogniser in the box, with `threshold` in place of its own. Raises UserError."""
     run = read_run(Path(folder))
     trust = read_calibration(run.folder)
     threshold = trust.threshold if threshold is None else threshold

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 from pipeline.steps.settings import PreprocessConfig
 from schemas.classes import ClassList, ClassListError, parse_classes
+from schemas.command import local_path
 from schemas.dataset import CARD
 from schemas.errors import UserError
 from schemas.reader import Dataset
@@ -20,6 +22,8 @@ METRICS = "metrics.jsonl"
 MODEL = "model.keras"
 WEIGHTS = "weights.npz"
 """In place of MODEL: the same weights in fewer bytes (model/answers/compact.py)."""
+BOX = Path(__file__).resolve().parent / "recogniser"
+"""The recogniser in the box, a packed run: all 3,754 characters, trained on drawings alone (docs/recipe-box.md)."""
 FORMAT = 1
 """Of config.json."""
 
@@ -34,12 +38,36 @@ class Run:
     preprocess: PreprocessConfig
 
     @property
+    def in_the_box(self) -> bool:
+        return self.folder == BOX
+
+    @property
+    def name(self) -> str:
+        return "the recogniser in the box" if self.in_the_box else str(self.folder)
+
+    @property
     def network(self) -> str:
         return f"{self.config.get('arch', 'model')}, {len(self.classes):,} characters"
 
     @property
     def image_size(self) -> int:
         return self.preprocess.image_size
+
+
+def add_model_flag(parser: argparse.ArgumentParser) -> None:
+    """--model RUN, for every command that asks a trained run."""
+    parser.add_argument(
+        "--model",
+        type=local_path,
+        default=BOX,
+        metavar="RUN",
+        help="the folder of a training run (default: the recogniser in the box, which knows all 3,754 characters)",
+    )
+
+
+def place_for(name: str, run: Path) -> Path:
+    """Where a command writes `name` when it isn't told: into the run, of the one in the box into the current folder."""
+    return Path(name) if run == BOX else run / name
 
 
 def read_config(path: Path, advice: str) -> dict[str, Any]:

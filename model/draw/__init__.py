@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from schemas.command import Parser, local_path, run_command
+from model.answers.run import add_model_flag
+from schemas.command import Parser, run_command
 from schemas.errors import UserError
 
 DEFAULT_PORT = 8765
@@ -20,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "model.draw",
         "Shows a page on this machine alone: draw a character by mouse, pen or finger and see it read as you write.",
     )
-    parser.add_argument("--model", type=local_path, required=True, metavar="RUN", help="the folder of a training run")
+    add_model_flag(parser)
     parser.add_argument(
         "--port", type=int, default=DEFAULT_PORT, metavar="N", help=f"0 is any that is free (default: {DEFAULT_PORT})"
     )

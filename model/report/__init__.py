@@ -12,7 +12,7 @@ import numpy as np
 
 from model.answers import calibration, metrics
 from model.answers.calibration import read_calibration
-from model.answers.run import check_data_set, kept_model, load_model, read_metrics, read_run
+from model.answers.run import add_model_flag, check_data_set, kept_model, load_model, place_for, read_metrics, read_run
 from model.network.devices import setup_tensorflow
 from model.report.charts import Series, legend, line_chart
 from model.report.page import document, figures, glyph, grid, pair_of_glyphs, section, table, worst_table
@@ -35,8 +35,8 @@ _DRAWN = 48
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    parser = Parser(COMMAND, f"Writes RUN/{REPORT}: learning curves, accuracy, mistakes, predictions.")
-    parser.add_argument("--model", type=local_path, required=True, metavar="RUN", help="the folder of a training run")
+    parser = Parser(COMMAND, f"Writes {REPORT} into RUN: learning curves, accuracy, mistakes, predictions.")
+    add_model_flag(parser)
     parser.add_argument("--data", type=local_path, required=True, metavar="DIR", help="the folder of a data set")
     parser.add_argument("--split", default="validation", help="train, validation or test (default: validation)")
 
@@ -59,7 +59,7 @@ def write_report(run_folder: Path, data_folder: Path, split: str) -> Path:
     from model.data.samples import read_images, writers_of
 
     # What the model says of the samples, and the images of those to show
-    path = run_folder / REPORT
+    path = place_for(REPORT, run_folder)
     run, data = read_run(run_folder), open_dataset(data_folder)
     check_output(path, COMMAND, _OWNED)
     check_data_set(run, data)
@@ -118,7 +118,7 @@ def write_report(run_folder: Path, data_folder: Path, split: str) -> Path:
     ]
     if lines:
         tiles.append((f"{max(int(line['step']) for line in lines):,}", "training steps"))
-    title = f"{run_folder.resolve().name}: {run.network}"
+    title = f"{'the recogniser in the box' if run.in_the_box else run_folder.resolve().name}: {run.network}"
     subtitle = f"{data_folder.resolve().name}, split {split}; image {run.image_size} × {run.image_size}"
     subtitle = "; ".join(filter(None, (subtitle, kept_model(lines))))
     html = document(title, subtitle, tiles, sections, settings_of(run.config), mark_of(COMMAND))

@@ -115,9 +115,9 @@ def _run(
 
     # Model: a pure function, and the variables it is called with
     model = build_step_model(config, data.card.image_size, len(data.classes), policy_of(config.precision))
-    shared = None
+    begun = ""
     if config.init_from is not None and not last_step(folder):
-        shared = start_from(Path(config.init_from), model, data.classes)
+        begun = start_from(Path(config.init_from), model, data.classes)
     state = TrainState(model, strategy, config, loss_scaling=config.precision == "float16")
 
     # Checkpoint: where the run stands
@@ -142,8 +142,8 @@ def _run(
     )
     if config.burdens:
         report.say(f"the training loss holds {config.burdens}; an evaluation's doesn't, and is smaller")
-    if shared is not None:
-        report.say(f"begins with the weights of {config.init_from}, {shared:,} of the characters are its own")
+    if begun:
+        report.say(f"begins with the weights of {begun}")
     if resumed:
         report.say(f"resuming at step {int(progress.step.numpy()):,} of {total_steps:,}")
     task = Task(config, data, eval_split, folder, source, total_steps)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from model.answers.run import CONFIG, read_run
+from model.answers.run import BOX, CONFIG, read_run
 from schemas.command import Parser, local_path
 from schemas.errors import UserError
 
@@ -15,6 +16,8 @@ MODEL_FLAGS = ("arch", "width", "head", "dense_width", "batch_norm", "dropout")
 """What decides the network and its weights' shapes."""
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 DENSE_WIDTH = 4096
+LEARNING_RATE, LEARNING_RATE_BATCH = 1e-3, 256
+"""The peak for a network of full width at that batch; docs/recipe.md says why it follows both by their roots."""
 
 _COUNT = (lambda value: value >= 1, "1 or more")
 _NATURAL = (lambda value: value >= 0, "0 or more")
@@ -56,8 +59,11 @@ class TrainConfig:
     dropout: float = _flag(0.2, "the share of units before the last layer dropped in training", _SHARE)
     init_from: str | None = _flag(
         None,
-        "begin with the weights of this run, its classes matched by character; the flags above default to that run's",
+        "begin with the weights of this run, its classes matched by character; the flags above default to that run's; "
+        "without RUN it is the recogniser in the box",
         type=local_path,
+        nargs="?",
+        const=BOX,
         metavar="RUN",
         shown="random weights",
     )
@@ -77,7 +83,13 @@ class TrainConfig:
         None, "steps of the run, instead of --epochs", _COUNT, type=int, shown="as many as the epochs have"
     )
     global_batch: int = _flag(256, "samples a step, over all replicas", _COUNT)
-    learning_rate: float = _flag(1e-3, "the peak", _POSITIVE)
+    learning_rate: float = _flag(
+        None,
+        "the peak",
+        _POSITIVE,
+        type=float,
+        shown=f"{LEARNING_RATE} times the root of the batch's {LEARNING_RATE_BATCH}ths, over the root of the width",
+    )
     schedule: str = _flag(
         "cosine", "how the learning rate falls after the warm-up", choices=("cosine", "exponential", "constant")
     )
@@ -117,6 +129,9 @@ class TrainConfig:
             raise UserError(f"--freeze {self.freeze}: random weights can't be held still; name a run with --init_from")
         if self.dense_width is None:
             object.__setattr__(self, "dense_width", max(1, round(DENSE_WIDTH * self.width)))
+        if self.learning_rate is None:
+            rate = LEARNING_RATE * math.sqrt(self.global_batch / LEARNING_RATE_BATCH / self.width)
+            object.__setattr__(self, "learning_rate", float(f"{rate:.2g}"))
 
     @property
     def burdens(self) -> str:
@@ -173,7 +188,7 @@ def parse_arguments(argv: Sequence[str]) -> TrainConfig:
 def _network_of(argv: Sequence[str]) -> dict[str, Any]:
     """The flags of the model of the run that --init_from names, if it is there."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--init_from", type=local_path)
+    parser.add_argument("--init_from", type=local_path, nargs="?", const=BOX)
     try:
         run = parser.parse_known_args(argv)[0].init_from
     except argparse.ArgumentError:

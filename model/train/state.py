@@ -139,8 +139,8 @@ def freeze_convolutions(model: keras.Model) -> None:
         layer.trainable = layer.name in _HEAD_LAYERS or isinstance(layer, keras.layers.Dropout)
 
 
-def start_from(folder: Path, model: keras.Model, classes: ClassList) -> int:
-    """Gives `model` the weights of the run in `folder`, and returns how many characters the two share.
+def start_from(folder: Path, model: keras.Model, classes: ClassList) -> str:
+    """Gives `model` the weights of the run in `folder`; returns in words which that is and how much the two share.
 
     The last layer's are matched by character; one that the run doesn't know begins small, as it does without a run.
     Raises UserError where the networks differ.
@@ -164,7 +164,7 @@ def start_from(folder: Path, model: keras.Model, classes: ClassList) -> int:
                 f"{_shapes(expected)} here; leave out the flags of the model, they are that run's then"
             )
         layer.set_weights(given)
-    return len(shared)
+    return f"{run.name}, which knows {len(shared):,} of these characters"
 
 
 def _matched(own: np.ndarray, other: np.ndarray, shared: list[tuple[int, int]]) -> np.ndarray:

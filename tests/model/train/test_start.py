@@ -49,7 +49,7 @@ def test_shared_characters_answer_alike_before_the_first_step(first: Path) -> No
     classes = parse_classes("七\n龙\n零\n三\n风\n")  # two that the run doesn't know, another order
     model = build_plain_model(config, 16, len(classes))
     fresh = np.asarray(model.get_layer("logits").kernel)
-    assert start_from(first, model, classes) == 3
+    assert start_from(first, model, classes) == f"{first}, which knows 3 of these characters"
     before = np.asarray(keras.models.load_model(first / "model.keras", compile=False)(images()))
     after = np.asarray(model(images()))
     np.testing.assert_allclose(after[:, [0, 2, 3]], before[:, [7, 0, 3]], atol=1e-5)
@@ -64,7 +64,7 @@ def test_a_run_begins_where_another_ended_and_resumes_where_it_stopped_itself(
     command = [*TINY, "--warmup_steps=0", "--learning_rate=1e-4", f"--data={data}", f"--model_dir={run}"]
     command += [f"--init_from={first}", "--steps=3"]
     assert main(command) == 0
-    said = f"begins with the weights of {first}, 10 of the characters are its own"
+    said = f"begins with the weights of {first}, which knows 10 of these characters"
     assert said in capsys.readouterr().out
     assert losses(run)[0] < losses(first)[0] - 0.1
     assert main(command) == 0

@@ -328,6 +328,15 @@ def test_a_checkpoint_is_due_by_steps_or_by_the_clock(tmp_path: Path, monkeypatc
     assert by_clock.due(1000)
 
 
+@pytest.mark.parametrize(
+    ("width", "batch", "rate"), [(1, 256, 0.001), (1, 2048, 0.0028), (0.125, 128, 0.002), (0.25, 256, 0.002)]
+)
+def test_the_rate_follows_width_and_batch(width: float, batch: int, rate: float) -> None:
+    flags = ["--data=d", "--model_dir=m", f"--width={width}", f"--global_batch={batch}"]
+    assert parse_arguments(flags).learning_rate == rate
+    assert parse_arguments([*flags, "--learning_rate=0.007"]).learning_rate == 0.007
+
+
 def test_dense_width_follows_the_width() -> None:
     required = ["--data=d", "--model_dir=m"]
     assert parse_arguments([*required, "--width=0.25"]).dense_width == 1024
