@@ -4,7 +4,9 @@
 #   scripts/fetch_hands.sh         prints the flags
 #
 # hanzi-writer-data: strokes in the order of writing, from Make Me a Hanzi (Arphic Public License).
-# Ma Shan Zheng, Zhi Mang Xing, Long Cang: running and brush hands (SIL Open Font License 1.1).
+# Fonts (SIL Open Font License 1.1): Ma Shan Zheng, Zhi Mang Xing, Long Cang are running and brush hands; Xiaolai is a plain
+# one, cut into pieces in the package of Excalidraw; Yomogi, Zen Kurenaido, Klee One, Yusei Magic are Japanese hands, which
+# have 2,370 of the 3,754 characters.
 #
 # They go to build/hands, or to the folder that HWDB_HANDS names, their licences beside them. What is there already isn't
 # fetched again.
@@ -12,7 +14,9 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 folder=${HWDB_HANDS:-build/hands}
 strokes=hanzi-writer-data@2.0.1
-fonts=(ma-shan-zheng@5.3.1 zhi-mang-xing@5.3.0 long-cang@5.3.0)
+chinese=(ma-shan-zheng@5.3.1 zhi-mang-xing@5.3.0 long-cang@5.3.0)
+japanese=(yomogi@5.3.0 zen-kurenaido@5.3.0 klee-one@5.3.0 yusei-magic@5.3.0)
+pieces=@excalidraw/excalidraw@0.18.1
 mkdir -p "$folder"
 folder=$(cd "$folder" && pwd)
 partial=$folder/partial.$$
@@ -30,11 +34,30 @@ fetch() { # PACKAGE@VERSION NAME
   rm -rf "$partial"
 }
 
+join() { # FOLDER OF PIECES, FONT
+  if [ -f "$2" ]; then return; fi
+  mkdir -p "$partial"
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --target "$partial/brotli" brotli==1.2.1 ||
+    fail "pip didn't give brotli, which opens $1"
+  PYTHONPATH=$partial/brotli .venv/bin/python scripts/join_font.py "$1" "$partial/joined.ttf"
+  mv "$partial/joined.ttf" "$2"
+  rm -rf "$partial"
+}
+
 fetch "$strokes" "${strokes%@*}"
 flags=(--strokes "$folder/${strokes%@*}")
-for font in "${fonts[@]}"; do
-  name=${font%@*}
-  fetch "@fontsource/$font" "$name"
-  flags+=(--font "$folder/$name/files/$name-chinese-simplified-400-normal.woff")
-done
+fontsource() { # SUBSET FONT@VERSION ...
+  local subset=$1 font name
+  shift
+  for font in "$@"; do
+    name=${font%@*}
+    fetch "@fontsource/$font" "$name"
+    flags+=(--font "$folder/$name/files/$name-$subset-400-normal.woff")
+  done
+}
+fontsource chinese-simplified "${chinese[@]}"
+fetch "$pieces" excalidraw
+join "$folder/excalidraw/dist/prod/fonts/Xiaolai" "$folder/xiaolai.ttf"
+flags+=(--font "$folder/xiaolai.ttf")
+fontsource japanese "${japanese[@]}"
 printf '%s\n' "${flags[*]}"

@@ -44,8 +44,12 @@ PRESETS = {
     "full": AugmentConfig(
         rotate_degrees=15, scale=0.18, shear=0.2, shift=0.06, elastic=0.02, thickness=0.8, erase=0.25
     ),
+    "drawn": AugmentConfig(
+        rotate_degrees=8, scale=0.2, shear=0.18, shift=0.05, elastic=0.026, thickness=0.5, erase=0.1
+    ),
 }
-"""The values of --augment; benchmarks/ablation.md and learning.md say what is known of them."""
+"""The values of --augment; benchmarks/ablation.md and learning.md say what is known of them. "drawn" is for drawings
+that are to teach real hands: wilder in shape, no wilder in ink (docs/recipe-box.md)."""
 
 _GRID = 5  # nodes of the elastic displacement on each side
 _ERASE_SIDES = (0.1, 0.3)  # of the image's size

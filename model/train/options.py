@@ -77,7 +77,9 @@ class TrainConfig:
     input: str = _flag(
         "auto", "the split held in memory, or streamed from its shards", choices=("auto", "memory", "stream")
     )
-    augment: str = _flag("light", "random distortions of the training images", choices=("none", "light", "full"))
+    augment: str = _flag(
+        "light", "random distortions of the training images", choices=("none", "light", "full", "drawn")
+    )
     epochs: int = _flag(20, "times the split is seen", _COUNT)
     steps: int | None = _flag(
         None, "steps of the run, instead of --epochs", _COUNT, type=int, shown="as many as the epochs have"

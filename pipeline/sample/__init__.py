@@ -45,7 +45,7 @@ def _parse(arguments: Sequence[str] | None) -> SampleConfig:
         "--strokes",
         type=local_path,
         metavar="DIR",
-        help="strokes in the order of writing, as the npm package hanzi-writer-data has them: two thirds of the "
+        help="strokes in the order of writing, as the npm package hanzi-writer-data has them: half of the "
         "writers learn these",
     )
     parser.add_argument("--zip", action="store_true", help="train.zip and test.zip in place of folders of .gnt files")

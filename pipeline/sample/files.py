@@ -53,7 +53,7 @@ class SampleConfig:
     font: Sequence[Path] = ()
     """Font files whose strokes writers learn, in place of the font package's one."""
     strokes: Path | None = None
-    """A folder of strokes in the order of writing, which two thirds of the writers learn."""
+    """A folder of strokes in the order of writing, which half of the writers learn."""
 
     def __post_init__(self) -> None:
         for name, value, least, most in (
@@ -103,9 +103,9 @@ def writers_of(count: int) -> dict[str, list[int]]:
 
 
 def sources_of(config: SampleConfig) -> list[Source]:
-    """What writers learn from: the fonts named, else the font package's; with medians, two thirds from those."""
+    """What writers learn from: the fonts named, else the font package's; with medians, half from those."""
     fonts = list(config.font) or [font_path()]
-    return [Source(path) for path in (*([config.strokes] * 2 * len(fonts) if config.strokes else ()), *fonts)]
+    return [Source(path) for path in (*([config.strokes] * len(fonts) if config.strokes else ()), *fonts)]
 
 
 def write_writer(path: Path, seed: int, writer: int, characters: Sequence[str], sources: Sequence[Source]) -> Written:

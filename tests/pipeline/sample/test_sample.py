@@ -227,7 +227,7 @@ def test_a_source_that_is_none_is_told_before_there_is_a_folder(
 
 def test_two_thirds_of_the_writers_learn_the_strokes_that_are_given(tmp_path: Path) -> None:
     config = SampleConfig(tmp_path / "new", strokes=tmp_path, font=[tmp_path / "a", tmp_path / "b"])
-    assert [source.path.name for source in sample_files.sources_of(config)] == [tmp_path.name] * 4 + ["a", "b"]
+    assert [source.path.name for source in sample_files.sources_of(config)] == [tmp_path.name] * 2 + ["a", "b"]
     assert [source.path for source in sample_files.sources_of(SampleConfig(tmp_path / "new"))] == [glyphs.font_path()]
 
 
