@@ -49,7 +49,7 @@ def test_the_users_settings_change_nothing(tmp_path: Path, hostile: dict[str, st
     done = subprocess.run(
         [sys.executable, "-c", ASK, *training],
         cwd=ROOT,
-        env={**hostile, "TMPDIR": str(tmp_path / "tmp")},
+        env={**hostile, "TMPDIR": str(tmp_path / "tmp"), "PYTHONDONTWRITEBYTECODE": ""},
         capture_output=True,
         text=True,
         check=False,
