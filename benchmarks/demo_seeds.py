@@ -17,7 +17,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 _FIRST_SAMPLE_SEED = 7  # run_local.sh's own
-_TRAIN = ["--arch", "vgg11", "--width", "0.125", "--epochs", "20", "--global_batch", "64", "--learning_rate", "0.004"]
+_TRAIN = ["--init_from", "--epochs", "4", "--global_batch", "64"]
 
 
 def run(module: str, *flags: object) -> None:
@@ -32,7 +32,7 @@ def one(folder: Path, seed: int) -> list[str]:
             "pipeline.sample", "--output", few, "--writers", 60, "--characters", 51, "--seed", _FIRST_SAMPLE_SEED + seed
         )
     inputs = ["--input", f"train={few / 'train'}", "--input", f"test={few / 'test'}"]
-    run("pipeline.convert", "--runner=DirectRunner", "--output", shards, *inputs, "--validation_fraction", 0.2)
+    run("pipeline.convert", "--runner=DirectRunner", "--output", shards, *inputs, "--validation_fraction", 0.2, "--image_size", 32)
     run("model.train", "--data", shards, "--model_dir", model, *_TRAIN, "--log_steps", 20, "--seed", seed)
     run("model.evaluate", "--model", model, "--data", shards, "--split", "test")
 
