@@ -1,4 +1,4 @@
-"""Where handwriting comes from, as whoever converts it says: the licence, the citation and the homepage for the card."""
+"""Whose handwriting it is, as whoever converts it says: the licence, the citation and the homepage for the card."""
 
 from __future__ import annotations
 

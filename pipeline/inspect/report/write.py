@@ -173,8 +173,8 @@ def _histogram(inspected: Inspected, title: str, measure: str, x_title: str, uni
 def _origin(card: Card) -> str:
     origin = card.origin
     if origin is None:
-        said = "<p>Where the handwriting comes from, and on what terms, isn't on the card; convert's --origin puts it there.</p>"
-        return section("origin", "Origin", f'<div class="card">{said}</div>')
+        said = "Whose handwriting it is, and on what terms, isn't on the card; convert's --origin puts it there."
+        return section("origin", "Origin", f'<div class="card"><p>{said}</p></div>')
     facts = {"name": origin.name, "licence": origin.license or "none is stated", "homepage": origin.homepage}
     rows = [[name, value] for name, value in facts.items() if value]
     cite = f"<p>Cite:</p><pre><code>{text(origin.citation)}</code></pre>" if origin.citation else ""
