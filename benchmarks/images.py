@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from process_tree import measure
 
+from pipeline.shards.manifest import open_manifest
 from pipeline.verify.example import decode_image, read_image
 from schemas import open_dataset
 from schemas.dataset import CARD, CLASSES, read_card
@@ -40,7 +41,8 @@ def main() -> None:
         folder, output = data, flags.work / "out"
         if flags.copies > 1:
             folder = multiplied(data, flags.work / "many", flags.copies)
-        shutil.rmtree(output, ignore_errors=True)
+        for left in (output, flags.work / "cache"):  # datasets would give what it has kept of a folder by this name
+            shutil.rmtree(left, ignore_errors=True)
         done = measure([sys.executable, "-m", "pipeline.parquet", str(folder), "--output", str(output)])
         shards = sum(path.stat().st_size for path in folder.glob("*.tfrecord"))
         files = sum(path.stat().st_size for path in output.glob("data/*"))
@@ -111,16 +113,15 @@ def multiplied(data: Path, folder: Path, copies: int) -> Path:
     rows = pq.ParquetFile(data / file.manifest_path).read()
     place = rows.schema.get_field_index("shard_offset")
     content = (data / file.path).read_bytes()
-    digest = hashlib.sha256()
-    with (
-        (folder / file.path).open("wb") as shard,
-        pq.ParquetWriter(folder / file.manifest_path, rows.schema, compression="zstd") as parquet,
-    ):
+    digest, parts = hashlib.sha256(), []
+    with (folder / file.path).open("wb") as shard:
         for number in range(copies):
             shard.write(content)
             digest.update(content)
             offsets = rows["shard_offset"].to_numpy(zero_copy_only=False) + number * len(content)
-            parquet.write_table(rows.set_column(place, rows.schema.field(place), pa.array(offsets, pa.uint64())))
+            parts.append(rows.set_column(place, rows.schema.field(place), pa.array(offsets, pa.uint64())))
+    with open_manifest(str(folder / file.manifest_path)) as manifest:
+        manifest.write(pa.concat_tables(parts))
     kept = split.counts.kept * copies
     counts = replace(split.counts, read=split.counts.read * copies, kept=kept, dropped={}, rejected={})
     one = replace(file, records=kept, manifest_rows=counts.read, bytes=len(content) * copies, sha256=digest.hexdigest())
