@@ -177,8 +177,12 @@ def _origin(card: Card) -> str:
         return section("origin", "Origin", f'<div class="card"><p>{said}</p></div>')
     facts = {"name": origin.name, "licence": origin.license or "none is stated", "homepage": origin.homepage}
     rows = [[name, value] for name, value in facts.items() if value]
-    cite = f"<p>Cite:</p><pre><code>{text(origin.citation)}</code></pre>" if origin.citation else ""
+    cite = f'<p>Cite:</p><div class="scroll"><pre>{_lines(origin.citation)}</pre></div>' if origin.citation else ""
     return section("origin", "Origin", f'<div class="card">{table(["", ""], rows)}{cite}</div>')
+
+
+def _lines(value: str) -> str:
+    return "\n".join(map(text, value.splitlines()))
 
 
 def _settings(inspected: Inspected) -> str:

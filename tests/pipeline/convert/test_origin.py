@@ -37,6 +37,7 @@ def test_the_card_its_side_file_and_the_report_say_the_same(
     side = (folder / "dataset_info.json").read_text()
     for text in (report, card):
         assert said in text
+        assert "\\x0a" not in text  # lines that were shown as a control character
     for text in (report, card, side):
         assert all(term in text for term in terms)
         assert ("CASIA" in text) == (HOMEPAGE in text) == bool(terms)
