@@ -1,6 +1,6 @@
 """What a recogniser that has seen drawings alone reads of real handwriting.
 
-    python benchmarks/box.py --model RUN [--real ../shared/real] [--last] [--confusions 20]
+    python benchmarks/box.py [--model RUN] [--real ../shared/real] [--last] [--confusions 20]
 
 many-characters is in two halves, once and for all: the records of even number are those to look at while something is
 tuned; the odd ones are kept aside until the end, and read with --last alone.
@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"
 import gnt_files
 
 from model.answers.reading import Character, Reading, load_run
+from model.answers.run import add_model_flag
 from model.network.devices import setup_tensorflow
 
 SETS = {
@@ -34,7 +35,7 @@ KEPT_ASIDE = "many-characters, kept aside"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True)
+    add_model_flag(parser)
     parser.add_argument("--real", type=Path, default=Path("../shared/real"))
     parser.add_argument("--last", action="store_true", help="read what is kept aside, too")
     parser.add_argument("--confusions", type=int, default=0, metavar="N", help="the N commonest")
