@@ -65,7 +65,7 @@ class Trainer:
         )
         self.precision = precision = resolve_precision(config.precision)
         self.model = build_step_model(config, data.card.image_size, len(data.classes), policy_of(precision))
-        self.state = TrainState(self.model, strategy, config, loss_scaling=precision == "float16")
+        self.state = TrainState(self.model, strategy, config)
         self.parts = next(iter(self.source.batches(0, 1, share_of(strategy))))
         self._last_seconds = 1.0  # a step, of the stage timed last
 
@@ -93,7 +93,7 @@ class Trainer:
         def backward(images: Any, labels: Any) -> Any:
             replica = tf.distribute.get_replica_context().replica_id_in_sync_group
             seed = step_seed(config, tf.zeros([], tf.int64), replica, replicas)
-            result = run(own_copies(state.weights), own_copies(state.statistics), images, labels, seed, tf.ones([]))
+            result = run(own_copies(state.weights), own_copies(state.statistics), images, labels, seed)
             # A value of each gradient: TensorFlow leaves out what nobody asks for.
             return result.loss + tf.add_n([tf.reshape(gradient, [-1])[0] for gradient in result.gradients])
 

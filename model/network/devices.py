@@ -29,7 +29,7 @@ def setup_tensorflow() -> None:
     """
     keep_freed_memory()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # AutoGraph imports what it generates from files in the temporary folder, and Python would leave their bytecode there.
+    # AutoGraph imports what it generates from files in the temporary folder; Python would leave their bytecode there.
     sys.dont_write_bytecode = True
     with _quiet_stderr(), _keras_environment():  # what TensorFlow says of the machine before its log level is heard
         import absl.logging

@@ -118,7 +118,7 @@ def _run(
     shared = None
     if config.init_from is not None and not last_step(folder):
         shared = start_from(Path(config.init_from), model, data.classes)
-    state = TrainState(model, strategy, config, loss_scaling=config.precision == "float16")
+    state = TrainState(model, strategy, config)
 
     # Checkpoint: where the run stands
     place = place_of(strategy)

@@ -14,7 +14,6 @@ from model.answers.run import load_model, read_run
 from model.network.devices import own_part
 from model.network.vgg import build_vgg
 from model.train.options import TrainConfig
-from model.train.update import INITIAL_LOSS_SCALE
 from schemas.classes import ClassList
 from schemas.errors import UserError
 
@@ -28,7 +27,7 @@ class TrainState(tf.Module):
     The Keras model is a function of them and keeps no state of its own: steps call it with the values to use.
     """
 
-    def __init__(self, model: keras.Model, strategy: Any, config: TrainConfig, *, loss_scaling: bool = False) -> None:
+    def __init__(self, model: keras.Model, strategy: Any, config: TrainConfig) -> None:
         super().__init__(name="train_state")
         weights = [np.asarray(variable) for variable in model.trainable_variables]
         statistics = [np.asarray(variable) for variable in statistics_of(model)]
@@ -40,8 +39,6 @@ class TrainState(tf.Module):
             average = bool(config.ema)
             self.average_weights = [_per_replica(value) for value in weights] if average else []
             self.average_statistics = [_per_replica(value) for value in statistics] if average else []
-            self.loss_scale = [_per_replica(np.float32(INITIAL_LOSS_SCALE))] if loss_scaling else []
-            self.good_steps = [_per_replica(np.int32(0))] if loss_scaling else []
 
     @property
     def evaluated(self) -> tuple[list[Any], list[Any]]:

@@ -21,7 +21,7 @@ from model.network.outliers import outlier_count, outliers
 from model.network.vgg import normalize
 from model.train.options import TrainConfig
 from model.train.state import TrainState, non_trainable_values, own_copies, statistics_among
-from model.train.update import adamw, average, clip_factor, gradient_norm, learning_rate, next_loss_scale
+from model.train.update import adamw, average, clip_factor, gradient_norm, learning_rate
 
 _HOST = "CPU:0"
 
@@ -30,7 +30,6 @@ class ForwardBackward(NamedTuple):
     """What a replica learns from its batch, as shares of the whole step: they sum up over the replicas."""
 
     gradients: list[Any]
-    """Of the loss, times the loss scale where there is one."""
     statistics: list[Any]
     loss: Any
     """Mean cross entropy of the batch, float32."""
@@ -43,15 +42,14 @@ def policy_of(precision: str) -> str:
 
 
 def resolve_precision(precision: str) -> str:
-    """float32, bfloat16 or float16; "auto" asks the GPUs."""
+    """float32 or bfloat16; "auto" asks the GPUs."""
     if precision != "auto":
         return precision
     capabilities = [
         tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
         for gpu in tf.config.list_physical_devices("GPU")
     ]
-    lowest = min(capabilities, default=(0, 0))
-    return "bfloat16" if lowest >= (8, 0) else "float16" if lowest >= (7, 0) else "float32"
+    return "bfloat16" if min(capabilities, default=(0, 0)) >= (8, 0) else "float32"
 
 
 def resolve_xla(xla: bool | None) -> bool:
@@ -69,14 +67,14 @@ def step_seed(config: TrainConfig, step: Any, replica: Any, replicas: int) -> An
 
 
 def make_forward_backward(model: keras.Model, config: TrainConfig, replicas: int) -> Callable[..., ForwardBackward]:
-    """(weights, statistics, uint8 [B, s, s, 1], int32 [B], seed, loss scale) -> ForwardBackward, one XLA cluster.
+    """(weights, statistics, uint8 [B, s, s, 1], int32 [B], seed) -> ForwardBackward, one XLA cluster.
 
     Weights and statistics are tensors or variables, which the cluster reads.
     """
     distortion = PRESETS[config.augment]
 
     def forward_backward(
-        weights: list[Any], statistics: list[Any], images: Any, labels: Any, seed: Any, loss_scale: Any
+        weights: list[Any], statistics: list[Any], images: Any, labels: Any, seed: Any
     ) -> ForwardBackward:
         weights, statistics, seed = tensors(weights), tensors(statistics), tf.cast(seed, tf.int32)
         inputs = normalize(images)
@@ -92,10 +90,9 @@ def make_forward_backward(model: keras.Model, config: TrainConfig, replicas: int
             # Of what is no character every answer is as good as any other: smoothed all the way.
             smoothing = tf.constant([1.0] * strange + [config.label_smoothing] * (images.shape[0] - strange))
             loss = tf.reduce_mean(cross_entropy(logits, labels, smoothing)) / replicas
-            scaled = loss * loss_scale
         correct = tf.cast(tf.equal(tf.argmax(logits, 1, tf.int32), labels), tf.float32)
         return ForwardBackward(
-            gradients=tape.gradient(scaled, weights),
+            gradients=tape.gradient(loss, weights),
             statistics=[value / replicas for value in statistics_among(model, state)],
             loss=loss,
             accuracy=tf.reduce_mean(correct[strange:]) / replicas,
@@ -109,30 +106,16 @@ def make_update(config: TrainConfig, total_steps: int) -> Callable[..., None]:
 
     def update(variables: dict[str, list[Any]], summed: ForwardBackward, step: Any) -> None:
         rate = learning_rate(step, config, total_steps)
-        norm, factor, moves = gradient_norm(summed.gradients), tf.ones([]), tf.ones([])
-        scaling = bool(variables["loss_scale"])
-        if scaling:
-            # A gradient that overflowed changes nothing but the scale.
-            scale, good_steps = variables["loss_scale"][0], variables["good_steps"][0]
-            norm, factor, finite = norm / scale, 1 / scale, tf.math.is_finite(norm)
-            moves = tf.cast(finite, tf.float32)
-        factor *= clip_factor(norm, config.clip_norm)
+        factor = clip_factor(gradient_norm(summed.gradients), config.clip_norm)
         gradients = [gradient * factor for gradient in summed.gradients]
-        statistics = summed.statistics
-        if scaling:
-            gradients = [tf.where(finite, gradient, 0.0) for gradient in gradients]
-            statistics = [tf.where(finite, *pair) for pair in zip(statistics, variables["statistics"], strict=True)]
         weights = variables["weights"]
         moments = variables["first_moments"], variables["second_moments"]
-        adamw(weights, *moments, gradients, step, rate, config.weight_decay, moves)
-        for variable, value in zip(variables["statistics"], statistics, strict=True):
+        adamw(weights, *moments, gradients, step, rate, config.weight_decay)
+        for variable, value in zip(variables["statistics"], summed.statistics, strict=True):
             variable.assign(value)
         if config.ema:
-            average(variables["average_weights"], weights, step, config.ema, moves)
-            average(variables["average_statistics"], statistics, step, config.ema, moves)
-        if scaling:
-            for variable, value in zip((scale, good_steps), next_loss_scale(scale, good_steps, finite), strict=True):
-                variable.assign(value)
+            average(variables["average_weights"], weights, step, config.ema)
+            average(variables["average_statistics"], summed.statistics, step, config.ema)
 
     return compiled(update, config.xla)
 
@@ -157,8 +140,7 @@ def make_step(
         # The clusters read and assign the variables: outside them that would be hundreds of operations a step.
         variables = {name: own_copies(getattr(state, name)) for name in STATE_FIELDS}
         seed = step_seed(config, step, context.replica_id_in_sync_group, replicas)
-        scale = variables["loss_scale"][0].read_value() if variables["loss_scale"] else tf.ones([])
-        result = forward_backward(variables["weights"], variables["statistics"], images, labels, seed, scale)
+        result = forward_backward(variables["weights"], variables["statistics"], images, labels, seed)
         if replicas > 1:
             flat = tf.nest.flatten(result)
             result = tf.nest.pack_sequence_as(result, context.all_reduce(tf.distribute.ReduceOp.SUM, flat))
@@ -187,8 +169,6 @@ STATE_FIELDS = (
     "second_moments",
     "average_weights",
     "average_statistics",
-    "loss_scale",
-    "good_steps",
 )
 """The lists of variables in TrainState."""
 

@@ -27,7 +27,7 @@ from model.train.step import (
     policy_of,
     step_seed,
 )
-from model.train.update import adamw, average, clip_factor, gradient_norm, learning_rate, next_loss_scale
+from model.train.update import adamw, average, clip_factor, gradient_norm, learning_rate
 
 SIZE, CLASSES, BATCH = 16, 10, 16
 CONFIG = TrainConfig(
@@ -64,7 +64,7 @@ def run_steps(
     """`steps` steps on the batches 0, 1, …"""
     strategy = strategy_of(replicas)
     model = build_step_model(config, SIZE, CLASSES, policy_of(precision))
-    state = TrainState(model, strategy, config, loss_scaling=precision == "float16")
+    state = TrainState(model, strategy, config)
     step = make_step(model, state, config, strategy, total_steps=100)
 
     def replica_batches(_: Any) -> Any:
@@ -187,23 +187,11 @@ def test_one_step_is_that_of_a_plain_keras_implementation() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_sixteen_bits_keep_float32_weights_and_learn(precision: str) -> None:
-    state, losses = run_steps(1, CONFIG, 2, precision)
+def test_sixteen_bits_keep_float32_weights_and_learn() -> None:
+    state, losses = run_steps(1, CONFIG, 2, "bfloat16")
     assert all(variable.dtype == tf.float32 for variable in state.weights)
     _, exact = run_steps(1, CONFIG, 2)
     np.testing.assert_allclose(losses, exact, rtol=0.05)
-    assert bool(state.loss_scale) == (precision == "float16")
-
-
-def test_an_overflow_in_float16_halves_the_scale_and_changes_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("model.train.state.INITIAL_LOSS_SCALE", 2.0**127)
-    state, _ = run_steps(1, CONFIG, 1, "float16")
-    model = build_step_model(CONFIG, SIZE, CLASSES, "float32")
-    for ours, initial in zip(state.weights, model.trainable_variables, strict=True):
-        np.testing.assert_array_equal(ours, initial)
-    assert not any(np.any(moment) for moment in [*state.first_moments, *state.second_moments])
-    assert state.loss_scale[0].numpy() == 2.0**126
 
 
 def test_dropout_differs_by_step_and_replica_and_repeats() -> None:
@@ -215,7 +203,7 @@ def test_dropout_differs_by_step_and_replica_and_repeats() -> None:
 
     def loss(step: int, replica: int) -> float:
         seed = step_seed(config, step, replica, 2)
-        return float(forward_backward(weights, [], images, labels, seed, tf.ones([])).loss)
+        return float(forward_backward(weights, [], images, labels, seed).loss)
 
     assert loss(3, 0) == loss(3, 0)
     assert len({loss(step, replica) for step in (0, 1, 2) for replica in (0, 1)}) == 6
@@ -275,13 +263,6 @@ def test_averages_follow_faster_when_young() -> None:
     for variable, step in zip(averages, (0, 90, 10**6), strict=True):
         average([variable], [tf.ones([])], step, 0.999)
     np.testing.assert_allclose(averages, [0.9, 0.09, 0.001], rtol=1e-2)
-
-
-def test_loss_scale_doubles_after_a_long_good_run() -> None:
-    scale, good = next_loss_scale(tf.constant(8.0), tf.constant(999), tf.constant(True))
-    assert (float(scale), int(good)) == (16, 0)
-    scale, good = next_loss_scale(tf.constant(8.0), tf.constant(5), tf.constant(False))
-    assert (float(scale), int(good)) == (4, 0)
 
 
 def test_state_fields_are_those_of_the_state() -> None:
