@@ -27,11 +27,12 @@ from model.train.checkpoint import Checkpoints, Progress
 from model.train.loop import Loop, Task
 from model.train.options import TrainConfig
 from model.train.progress import Report
-from model.train.state import TrainState, build_step_model, own_copies
-from model.train.step import (
+from model.train.steps.calls import CALL_STEPS, Steps
+from model.train.steps.state import TrainState, build_step_model, own_copies
+from model.train.steps.step import (
+    compiled,
     make_forward,
     make_forward_backward,
-    make_step,
     policy_of,
     resolve_precision,
     step_seed,
@@ -88,7 +89,7 @@ class Trainer:
 
     def _backward(self, seconds: float) -> float:
         config, state, replicas = self.config, self.state, self.strategy.num_replicas_in_sync
-        run = make_forward_backward(self.model, config, replicas)
+        run = compiled(make_forward_backward(self.model, config, replicas), config.xla)
 
         def backward(images: Any, labels: Any) -> Any:
             replica = tf.distribute.get_replica_context().replica_id_in_sync_group
@@ -117,18 +118,19 @@ class Trainer:
         return median_seconds(lambda: on_replicas(*dealt), wait, seconds)
 
     def _step(self, seconds: float) -> float:
-        """The bare step: forward, backward, sum over the replicas, update; the same batch again and again."""
-        constant = tf.data.Dataset.from_tensors(self.parts[:1]).repeat()
-        batches = iter(self.strategy.distribute_datasets_from_function(lambda _: constant))
-        steps = make_step(self.model, self.state, self.config, self.strategy, 1 << 20)
-        count = 1
+        """The step and its feed: a batch's way to the device, forward, backward, sum over the replicas, update."""
+        steps = Steps(self.model, self.state, self.config, self.strategy, self.source, _MANY_STEPS)
+        first, count = 0, 1
 
-        def call() -> Any:
-            return steps(batches, tf.constant(0, tf.int64), tf.constant(count, tf.int64))
+        def call() -> None:
+            nonlocal first
+            steps(first, count)
+            first += count
 
-        once = median_seconds(call, lambda result: result[0].numpy(), 0.0)
-        count = max(1, min(100, round(min(0.5, seconds / _ROUNDS) / once)))  # as many as the loop makes in one call
-        return median_seconds(call, lambda result: result[0].numpy(), seconds, count)
+        once = median_seconds(call, lambda _: None, 0.0)
+        # As many as the loop makes in one call.
+        count = max(1, min(CALL_STEPS, round(min(0.5, seconds / _ROUNDS) / once)))
+        return median_seconds(call, lambda _: None, seconds, count)
 
     def _loop(self, seconds: float) -> float:
         """The trainer's own loop with input, log and progress: the median pace of the lines it logs."""

@@ -187,10 +187,14 @@ def place_of(strategy: Any) -> Place:
 
 def own_part(parts: Sequence[Any]) -> Any:
     """Of one part for each local replica, that of the replica that asks: no other one travels to its device."""
+    return parts[replica_number() % len(parts)]
+
+
+def replica_number() -> int:
+    """Of the replica that asks, among all."""
     import tensorflow as tf
 
-    replica = int(tf.get_static_value(tf.distribute.get_replica_context().replica_id_in_sync_group))
-    return parts[replica % len(parts)]
+    return int(tf.get_static_value(tf.distribute.get_replica_context().replica_id_in_sync_group))
 
 
 def has_gpu() -> bool:
@@ -278,6 +282,15 @@ def _split(device: Any, parts: list[Any]) -> None:
             f"{device.name}: can't be split into {len(parts)} logical devices once TensorFlow has started; "
             "start a new process"
         ) from error
+
+
+def gpu_memory_bytes(replicas: int) -> int:
+    """Of the smallest GPU's memory what each of `replicas` has, 0 without a GPU or where it isn't known."""
+    try:
+        memory = _gpu_memory_mib() if has_gpu() else []
+    except UserError:
+        return 0
+    return (min(memory) << 20) // -(-replicas // len(memory)) if memory else 0
 
 
 def _gpu_memory_mib() -> list[int]:

@@ -8,6 +8,7 @@ Pure functions on float [n, s, s, 1] with static shapes and stateless seeds, ink
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -102,4 +103,4 @@ def scribbles(images: Any, seed: Any) -> Any:
     return ((0.6 + 0.4 * draw[:, 2])[:, None, None] * tf.clip_by_value(edge, 0.0, 1.0))[..., None]
 
 
-_KINDS = (partial(jumble, tiles=4), partial(jumble, tiles=2), scribbles)
+_KINDS: tuple[Callable[..., Any], ...] = (partial(jumble, tiles=4), partial(jumble, tiles=2), scribbles)

@@ -45,6 +45,7 @@ def _train(asked: TrainConfig, interruption: Interruption) -> int:
     from pathlib import Path
 
     from model.data.batches import input_mode
+    from model.network.devices import gpu_memory_bytes
     from model.train import run_folder
     from model.train.failures import training_failures
     from model.train.loop import evaluated_split
@@ -53,7 +54,9 @@ def _train(asked: TrainConfig, interruption: Interruption) -> int:
     # Input and devices: refused before anything is written
     folder, data = Path(asked.model_dir), open_dataset(asked.data)
     eval_split, replicas = evaluated_split(asked, data), replica_count(asked.replicas)
-    mode = input_mode(data, asked.split, mode=asked.input, global_batch=asked.global_batch)
+    mode = input_mode(
+        data, asked.split, mode=asked.input, global_batch=asked.global_batch, device_bytes=gpu_memory_bytes(replicas)
+    )
     if asked.global_batch % replicas:
         raise UserError(f"--global_batch {asked.global_batch:,}: expected a multiple of the {replicas} replicas")
     if asked.batch_norm and asked.global_batch == replicas:
@@ -90,8 +93,8 @@ def _run(
     from model.train.failures import writing
     from model.train.loop import Loop, Task
     from model.train.progress import Report
-    from model.train.state import TrainState, build_step_model, start_from
-    from model.train.step import policy_of, resolve_precision, resolve_xla
+    from model.train.steps.state import TrainState, build_step_model, start_from
+    from model.train.steps.step import policy_of, resolve_precision, resolve_xla
 
     # Settings: as the run began, or as this machine would have them
     folder = Path(asked.model_dir)

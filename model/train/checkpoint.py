@@ -12,7 +12,7 @@ from model.network.devices import ALONE, Place
 from model.train.failures import writing
 from model.train.options import TrainConfig
 from model.train.run_folder import CHECKPOINTS
-from model.train.state import TrainState
+from model.train.steps.state import TrainState
 from schemas.errors import UserError
 
 _SECONDS_BETWEEN = 300.0

@@ -15,7 +15,7 @@ import tensorflow as tf
 from model.answers.calibration import CALIBRATION
 from model.answers.metrics import TOP
 from model.answers.run import MODEL
-from model.answers.scoring import Evaluation, share_of
+from model.answers.scoring import Evaluation
 from model.data.batches import TrainingSource
 from model.data.examples import damaged
 from model.network.devices import place_of
@@ -24,9 +24,10 @@ from model.train.failures import is_lost, writing
 from model.train.interruption import Interrupted, Interruption, exit_status_of, name_of
 from model.train.options import TrainConfig
 from model.train.progress import Report
-from model.train.state import TrainState, build_plain_model, set_evaluated_weights
-from model.train.step import make_forward, make_step, make_total
-from model.train.update import learning_rate
+from model.train.steps.calls import CALL_STEPS, Steps
+from model.train.steps.state import TrainState, build_plain_model, set_evaluated_weights
+from model.train.steps.step import make_forward, make_total
+from model.train.steps.update import learning_rate
 from schemas.command import EXIT_TERMINATED
 from schemas.errors import UserError
 from schemas.machine import replaced
@@ -77,7 +78,7 @@ class Loop:
         self._progress = progress
         self._checkpoints = checkpoints
         self._report = report
-        self._steps = make_step(model, state, task.config, strategy, task.total_steps)
+        self._steps = Steps(model, state, task.config, strategy, task.source, task.total_steps, report.say)
         forward = make_forward(model, state, task.config)
         self._evaluation = Evaluation(forward, strategy, task.config.global_batch, flag="--global_batch")
         self._plain_model: keras.Model | None = None
@@ -96,9 +97,6 @@ class Loop:
         if step >= total and int(self._progress.evaluated_step.numpy()) >= step:
             self._report.say(f"{self._task.folder}: this run of {total:,} steps is finished")
             return 0
-        # The replicas share one iterator and take their parts: tf.distribute's iterators can hang when they go, and ask
-        # the workers before every step whether there is another one.
-        batches = iter(self._task.source.batches(step, total, share_of(self._strategy)))
         seconds_per_step, fresh = 0.0, True
         sums, since = self._progress.unlogged.numpy(), (step, time.monotonic())
         while True:
@@ -117,10 +115,10 @@ class Loop:
                 return 0
             count = self._call_steps(step, seconds_per_step)
             started = time.monotonic()
-            losses, accuracies = self._call(batches, step, count)
+            figures = self._call(step, count)
             taken = (time.monotonic() - started) / count
             seconds_per_step = 0.0 if fresh else taken  # the first call compiles
-            for number, (loss, accuracy) in enumerate(zip(losses, accuracies, strict=True), start=step + 1):
+            for number, (loss, accuracy, _) in enumerate(figures, start=step + 1):
                 if not np.isfinite(loss):
                     raise self._diverged(number, float(loss))
                 sums += (loss, accuracy, 1)
@@ -141,6 +139,7 @@ class Loop:
         """How many steps the next call makes: up to whatever comes next, or half a second."""
         config, per_epoch = self._task.config, self._task.source.steps_per_epoch
         limits = [
+            CALL_STEPS,
             self._task.total_steps - step,
             per_epoch - step % per_epoch,
             config.log_steps - step % config.log_steps,
@@ -154,10 +153,9 @@ class Loop:
             limits.append(max(1, int(_CALL_SECONDS / seconds_per_step)) if seconds_per_step else 1)
         return min(limits)
 
-    def _call(self, batches: Any, step: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    def _call(self, step: int, count: int) -> np.ndarray:
         try:
-            losses, accuracies = self._steps(batches, tf.constant(step, tf.int64), tf.constant(count, tf.int64))
-            return losses.numpy(), accuracies.numpy()
+            return self._steps(step, count)
         except (tf.errors.DataLossError, tf.errors.OutOfRangeError, tf.errors.FailedPreconditionError) as error:
             if self._workers > 1 and is_lost(error):
                 raise

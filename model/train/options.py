@@ -73,7 +73,9 @@ class TrainConfig:
         None, "the split to evaluate on after each epoch", shown="validation, if there is one", metavar="SPLIT"
     )
     input: str = _flag(
-        "auto", "the split held in memory, or streamed from its shards", choices=("auto", "memory", "stream")
+        "auto",
+        "where the split lies: on each GPU, in the machine's memory, or in its shards; auto is the first that fits",
+        choices=("auto", "device", "memory", "stream"),
     )
     augment: str = _flag("light", "random distortions of the training images", choices=("none", "light", "full"))
     epochs: int = _flag(20, "times the split is seen", _COUNT)

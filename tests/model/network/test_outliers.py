@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from model.network.outliers import jumble, outlier_count, outliers, scribbles
 from model.train.options import TrainConfig
-from model.train.state import build_step_model
-from model.train.step import make_forward_backward
+from model.train.steps.state import build_step_model
+from model.train.steps.step import compiled, make_forward_backward
 
 SEED = tf.constant([3, 7])
 CONFIG = TrainConfig(
@@ -100,7 +100,7 @@ def test_a_step_learns_doubt_from_outliers_whatever_their_labels() -> None:
     """Their loss has its minimum where every character is as likely, and their labels don't matter."""
     config = replace(CONFIG, outliers=0.25)
     model = build_step_model(config, 16, 10, "float32")
-    forward_backward = make_forward_backward(model, config, 1)
+    forward_backward = compiled(make_forward_backward(model, config, 1), config.xla)
     rng = np.random.default_rng(1)
     # Weights with which the logits differ, as after some training.
     weights = [tf.constant(rng.normal(0, 0.3, v.shape).astype(np.float32)) for v in model.trainable_variables]

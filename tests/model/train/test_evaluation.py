@@ -17,8 +17,8 @@ from model.data.examples import load_split
 from model.network.devices import make_strategy
 from model.train.loop import Loop, Task
 from model.train.options import TrainConfig
-from model.train.state import TrainState, build_plain_model, build_step_model, set_evaluated_weights
-from model.train.step import make_forward
+from model.train.steps.state import TrainState, build_plain_model, build_step_model, set_evaluated_weights
+from model.train.steps.step import make_forward
 from schemas.errors import UserError
 from schemas.reader import Dataset, open_dataset
 

@@ -15,21 +15,24 @@ import tensorflow as tf
 from places import ROOT
 
 from model.answers.scoring import cross_entropy
+from model.data.batches import Share, TrainingSource
 from model.network.devices import make_strategy
 from model.network.vgg import normalize
-from model.train import step as step_module
 from model.train.options import TrainConfig
-from model.train.state import TrainState, build_step_model, first_copy
-from model.train.step import (
+from model.train.steps import step as step_module
+from model.train.steps.calls import Steps
+from model.train.steps.state import TrainState, build_step_model, first_copy
+from model.train.steps.step import (
     STATE_FIELDS,
+    compiled,
     make_forward_backward,
-    make_step,
     policy_of,
     step_seed,
 )
-from model.train.update import adamw, average, clip_factor, gradient_norm, learning_rate
+from model.train.steps.update import adamw, average, clip_factor, gradient_norm, learning_rate
 
 SIZE, CLASSES, BATCH = 16, 10, 16
+WHOLE = Share()
 CONFIG = TrainConfig(
     "",
     "",
@@ -52,6 +55,24 @@ def batch_of(number: int) -> tuple[np.ndarray, np.ndarray]:
     return random.integers(0, 256, (BATCH, SIZE, SIZE, 1), np.uint8), random.integers(0, CLASSES, BATCH, np.int32)
 
 
+class Given(TrainingSource):
+    """The batches 0, 1, … of `batch_of`."""
+
+    mode = "given"
+
+    def __init__(self) -> None:
+        super().__init__(100 * BATCH, BATCH, 0)
+
+    def batches(self, first_step: int, last_step: int, share: Share = WHOLE) -> Any:
+        images, labels = map(np.stack, zip(*map(batch_of, range(first_step, min(last_step, 8))), strict=True))
+
+        def parts(images: Any, labels: Any) -> Any:
+            columns = [tf.split(column, share.replicas) for column in (images, labels)]
+            return tuple((columns[0][replica], columns[1][replica]) for replica in share.local)
+
+        return tf.data.Dataset.from_tensor_slices((images, labels)).map(parts)
+
+
 @functools.cache
 def strategy_of(replicas: int) -> Any:
     return make_strategy(replicas)
@@ -65,16 +86,7 @@ def run_steps(
     strategy = strategy_of(replicas)
     model = build_step_model(config, SIZE, CLASSES, policy_of(precision))
     state = TrainState(model, strategy, config)
-    step = make_step(model, state, config, strategy, total_steps=100)
-
-    def replica_batches(_: Any) -> Any:
-        images, labels = zip(*[batch_of(number) for number in range(steps)], strict=True)
-        data = tf.data.Dataset.from_tensor_slices((np.concatenate(images), np.concatenate(labels)))
-        return data.batch(BATCH // replicas, drop_remainder=True).map(lambda *part: (part,))
-
-    batches = iter(strategy.distribute_datasets_from_function(replica_batches))
-    losses, _ = step(batches, tf.constant(0, tf.int64), tf.constant(steps, tf.int64))
-    return state, losses.numpy().tolist()
+    return state, Steps(model, state, config, strategy, Given(), 100)(0, steps)[:, 0].tolist()
 
 
 @pytest.mark.slow
@@ -145,14 +157,8 @@ def test_steps_in_one_call_are_the_steps_one_by_one() -> None:
     strategy = strategy_of(1)
     model = build_step_model(config, SIZE, CLASSES, "float32")
     state = TrainState(model, strategy, config)
-    step = make_step(model, state, config, strategy, total_steps=100)
-    singly = []
-    for number in range(4):
-        images, labels = batch_of(number)
-        data = tf.data.Dataset.from_tensors(((images, labels),))
-        loss, _ = step(iter(data), tf.constant(number, tf.int64), tf.constant(1, tf.int64))
-        singly += loss.numpy().tolist()
-    assert singly == losses
+    step = Steps(model, state, config, strategy, Given(), 100)
+    assert [step(number, 1)[0, 0] for number in range(4)] == losses
     for name in STATE_FIELDS:
         for a, b in zip(getattr(at_once, name), getattr(state, name), strict=True):
             np.testing.assert_array_equal(a, b)
@@ -197,12 +203,12 @@ def test_sixteen_bits_keep_float32_weights_and_learn() -> None:
 def test_dropout_differs_by_step_and_replica_and_repeats() -> None:
     config = replace(CONFIG, dropout=0.5)
     model = build_step_model(config, SIZE, CLASSES, "float32")
-    forward_backward = make_forward_backward(model, config, 1)
+    forward_backward = compiled(make_forward_backward(model, config, 1), True)
     weights = [tf.constant(variable.numpy()) for variable in model.trainable_variables]
     images, labels = batch_of(0)
 
     def loss(step: int, replica: int) -> float:
-        seed = step_seed(config, step, replica, 2)
+        seed = step_seed(config, tf.constant(step, tf.int64), replica, 2)
         return float(forward_backward(weights, [], images, labels, seed).loss)
 
     assert loss(3, 0) == loss(3, 0)

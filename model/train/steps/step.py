@@ -1,13 +1,14 @@
 """The training step, for any strategy, and the forward function of an evaluation.
 
-Per replica one XLA cluster, on processors a plain graph, runs from the uint8 batch to the gradients; the sum over the
-replicas lies outside it, since collectives can't be compiled; a second cluster updates the weights. Several steps run
-in one call.
+A step is forward, backward, sum over the replicas, update. For one replica all of that is one XLA cluster, for several
+GPUs too; elsewhere there are two, and between them the sum of one flat vector: XLA compiles no collectives for
+processors, which have a plain graph unless they are told otherwise.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import keras
@@ -20,19 +21,19 @@ from model.network.devices import has_gpu, own_part, place_of
 from model.network.outliers import outlier_count, outliers
 from model.network.vgg import normalize
 from model.train.options import TrainConfig
-from model.train.state import TrainState, non_trainable_values, own_copies, statistics_among
-from model.train.update import adamw, average, clip_factor, gradient_norm, learning_rate
+from model.train.steps.state import TrainState, non_trainable_values, own_copies, statistics_among
+from model.train.steps.update import adamw, average, clip_factor, gradient_norm, learning_rate
 
-_HOST = "CPU:0"
+FIGURES = ("loss", "accuracy", "gradient_norm")
 
 
-class ForwardBackward(NamedTuple):
-    """What a replica learns from its batch, as shares of the whole step: they sum up over the replicas."""
+class Learned(NamedTuple):
+    """What a replica learns from its batch, as shares of the whole step: they sum up over the replicas. All float32."""
 
     gradients: list[Any]
     statistics: list[Any]
     loss: Any
-    """Mean cross entropy of the batch, float32."""
+    """Mean cross entropy of the batch."""
     accuracy: Any
 
 
@@ -58,7 +59,7 @@ def resolve_xla(xla: bool | None) -> bool:
 
 
 def step_seed(config: TrainConfig, step: Any, replica: Any, replicas: int) -> Any:
-    """int64 [2], different for every seed, step and replica.
+    """int64 [2], different for every seed, int64 step and replica.
 
     int64, as all that a step is told: TensorFlow keeps a GPU's int32 in host memory, and what travels to the GPU for a
     step travels behind the kernels of the step before, which the host then waits for.
@@ -66,18 +67,16 @@ def step_seed(config: TrainConfig, step: Any, replica: Any, replicas: int) -> An
     return tf.stack([tf.constant(config.seed, tf.int64), step * replicas + tf.cast(replica, tf.int64)])
 
 
-def make_forward_backward(model: keras.Model, config: TrainConfig, replicas: int) -> Callable[..., ForwardBackward]:
-    """(weights, statistics, uint8 [B, s, s, 1], int32 [B], seed) -> ForwardBackward, one XLA cluster.
+def make_forward_backward(model: keras.Model, config: TrainConfig, replicas: int) -> Callable[..., Learned]:
+    """(weights, statistics, uint8 [B, s, s, 1], int [B], seed) -> Learned.
 
-    Weights and statistics are tensors or variables, which the cluster reads.
+    Weights and statistics are tensors or variables, which it reads.
     """
     distortion = PRESETS[config.augment]
 
-    def forward_backward(
-        weights: list[Any], statistics: list[Any], images: Any, labels: Any, seed: Any
-    ) -> ForwardBackward:
+    def forward_backward(weights: list[Any], statistics: list[Any], images: Any, labels: Any, seed: Any) -> Learned:
         weights, statistics, seed = tensors(weights), tensors(statistics), tf.cast(seed, tf.int32)
-        inputs = normalize(images)
+        inputs, labels = normalize(images), tf.cast(labels, tf.int32)
         strange = outlier_count(config.outliers, images.shape[0])
         if strange:
             inputs = tf.concat([outliers(inputs[:strange], seed), inputs[strange:]], 0)
@@ -91,22 +90,23 @@ def make_forward_backward(model: keras.Model, config: TrainConfig, replicas: int
             smoothing = tf.constant([1.0] * strange + [config.label_smoothing] * (images.shape[0] - strange))
             loss = tf.reduce_mean(cross_entropy(logits, labels, smoothing)) / replicas
         correct = tf.cast(tf.equal(tf.argmax(logits, 1, tf.int32), labels), tf.float32)
-        return ForwardBackward(
+        return Learned(
             gradients=tape.gradient(loss, weights),
             statistics=[value / replicas for value in statistics_among(model, state)],
             loss=loss,
             accuracy=tf.reduce_mean(correct[strange:]) / replicas,
         )
 
-    return compiled(forward_backward, config.xla)
+    return forward_backward
 
 
-def make_update(config: TrainConfig, total_steps: int) -> Callable[..., None]:
-    """(variables of a replica's state, summed ForwardBackward, step) assigns their new values, one XLA cluster."""
+def make_update(config: TrainConfig, total_steps: int) -> Callable[..., Any]:
+    """(variables of a replica's state, summed Learned, step) assigns their new values -> FIGURES, float32 [3]."""
 
-    def update(variables: dict[str, list[Any]], summed: ForwardBackward, step: Any) -> None:
+    def update(variables: dict[str, list[Any]], summed: Learned, step: Any) -> Any:
         rate = learning_rate(step, config, total_steps)
-        factor = clip_factor(gradient_norm(summed.gradients), config.clip_norm)
+        norm = gradient_norm(summed.gradients)
+        factor = clip_factor(norm, config.clip_norm)
         gradients = [gradient * factor for gradient in summed.gradients]
         weights = variables["weights"]
         moments = variables["first_moments"], variables["second_moments"]
@@ -116,50 +116,51 @@ def make_update(config: TrainConfig, total_steps: int) -> Callable[..., None]:
         if config.ema:
             average(variables["average_weights"], weights, step, config.ema)
             average(variables["average_statistics"], summed.statistics, step, config.ema)
+        return tf.stack([summed.loss, summed.accuracy, norm])
 
-    return compiled(update, config.xla)
+    return update
 
 
-def make_step(
-    model: keras.Model, state: TrainState, config: TrainConfig, strategy: Any, total_steps: int
-) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
-    """(iterator, first step, count) -> losses float32 [count], accuracies float32 [count].
+def make_replica_step(
+    model: keras.Model, config: TrainConfig, replicas: int, total_steps: int, *, together: bool
+) -> Callable[..., Any]:
+    """(variables of a replica's state, images, labels, step, seed) -> FIGURES, float32 [3].
 
-    The iterator gives, for each local replica, (uint8 [config.global_batch / replicas, s, s, 1], int32 [the same]), as
-    a TrainingSource does, or is a distributed one that gives each replica a tuple of its own part alone.
-    Runs `count` steps in one call and leaves their result in `state`. Step and count are int64 scalar tensors.
+    `together` leaves it to the caller to compile all of it; otherwise what lies before and after the sum is compiled.
     """
-    replicas = strategy.num_replicas_in_sync
-    forward_backward = make_forward_backward(model, config, replicas)
-    update = make_update(config, total_steps)
+    forward_backward, update = make_forward_backward(model, config, replicas), make_update(config, total_steps)
+    part = (lambda function: function) if together else partial(compiled, xla=config.xla)
 
-    def replica_step(parts: Any, numbers: Any, index: Any) -> tuple[Any, Any]:
-        context = tf.distribute.get_replica_context()
-        step = numbers[index]
-        images, labels = own_part(parts)
-        # The clusters read and assign the variables: outside them that would be hundreds of operations a step.
-        variables = {name: own_copies(getattr(state, name)) for name in STATE_FIELDS}
-        seed = step_seed(config, step, context.replica_id_in_sync_group, replicas)
-        result = forward_backward(variables["weights"], variables["statistics"], images, labels, seed)
+    def before(weights: list[Any], statistics: list[Any], images: Any, labels: Any, seed: Any) -> Any:
+        learned = forward_backward(weights, statistics, images, labels, seed)
+        return learned if replicas == 1 else flat(learned)
+
+    def after(variables: dict[str, list[Any]], summed: Any, step: Any) -> Any:
+        learned = summed if replicas == 1 else as_learned(summed, variables["weights"], variables["statistics"])
+        return update(variables, learned, step)
+
+    before, after = part(before), part(after)
+
+    def replica_step(variables: dict[str, list[Any]], images: Any, labels: Any, step: Any, seed: Any) -> Any:
+        learned = before(variables["weights"], variables["statistics"], images, labels, seed)
         if replicas > 1:
-            flat = tf.nest.flatten(result)
-            result = tf.nest.pack_sequence_as(result, context.all_reduce(tf.distribute.ReduceOp.SUM, flat))
-        update(variables, result, step)
-        return result.loss, result.accuracy
+            learned = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, learned)
+        return after(variables, learned, step)
 
-    def steps(iterator: Any, first_step: Any, count: Any) -> tuple[Any, Any]:
-        numbers = strategy.run(lambda: first_step + tf.range(count))  # on every replica's device
-        with tf.device(_HOST):
-            count = tf.cast(count, tf.int32)
-            losses, accuracies = (tf.TensorArray(tf.float32, size=count) for _ in range(2))
-            for index in tf.range(count):
-                with tf.device(None):
-                    loss, accuracy = strategy.run(replica_step, args=(next(iterator), numbers, index))
-                losses = losses.write(index, strategy.experimental_local_results(loss)[0])
-                accuracies = accuracies.write(index, strategy.experimental_local_results(accuracy)[0])
-            return losses.stack(), accuracies.stack()
+    return replica_step
 
-    return tf.function(steps, reduce_retracing=True)
+
+def flat(learned: Learned) -> Any:
+    """All of it as one vector: a sum over the replicas is one operation, whatever the number of weights."""
+    return tf.concat([tf.reshape(value, [-1]) for value in tf.nest.flatten(learned)], 0)
+
+
+def as_learned(vector: Any, weights: list[Any], statistics: list[Any]) -> Learned:
+    """What `flat` was given."""
+    shapes = [*(value.shape for value in (*weights, *statistics)), (), ()]
+    parts = tf.split(vector, [int(np.prod(shape)) for shape in shapes])
+    *values, loss, accuracy = (tf.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True))
+    return Learned(values[: len(weights)], values[len(weights) :], loss, accuracy)
 
 
 STATE_FIELDS = (
@@ -171,6 +172,11 @@ STATE_FIELDS = (
     "average_statistics",
 )
 """The lists of variables in TrainState."""
+
+
+def own_variables(state: TrainState) -> dict[str, list[Any]]:
+    """All that a step changes, of the replica that asks."""
+    return {name: own_copies(getattr(state, name)) for name in STATE_FIELDS}
 
 
 def make_forward(model: keras.Model, state: TrainState, config: TrainConfig) -> Callable[[Any], Any]:
