@@ -15,15 +15,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from model.answers.run import read_metrics
 from model.answers.scoring import share_of
-from model.benchmark.flops import forward_flops, peak_tflops, training_flops
-from model.data.batches import training_source
-from model.network.devices import make_strategy
-from model.train.checkpoint import Checkpoints, Progress
+from model.data.batches import input_mode, training_source
+from model.network.devices import gpu_names, make_strategy
+from model.network.flops import forward_flops, peak_of, training_flops
+from model.network.memory import gpu_memory_bytes
+from model.train.checkpoint import Checkpoints, Progress, Writer
 from model.train.loop import Loop, Task
 from model.train.options import TrainConfig
 from model.train.progress import Report
@@ -61,9 +61,9 @@ class Trainer:
         self.config = config
         self.strategy = strategy = make_strategy(config.replicas)
         self.data = data = open_dataset(config.data)
-        self.source = training_source(
-            data, config.split, mode=config.input, global_batch=config.global_batch, seed=config.seed
-        )
+        batch, memory = config.global_batch, gpu_memory_bytes(strategy.num_replicas_in_sync)
+        mode = input_mode(data, config.split, mode=config.input, global_batch=batch, device_bytes=memory)
+        self.source = training_source(data, config.split, mode=mode, global_batch=batch, seed=config.seed)
         self.precision = precision = resolve_precision(config.precision)
         self.model = build_step_model(config, data.card.image_size, len(data.classes), policy_of(precision))
         self.state = TrainState(self.model, strategy, config)
@@ -73,7 +73,7 @@ class Trainer:
     def time(self, stages: list[str], seconds: float) -> Iterator[dict[str, Any]]:
         """A row for each stage."""
         replicas = self.strategy.num_replicas_in_sync
-        peak = _peak_of_devices(self.precision, replicas)
+        peak = peak_of(gpu_names(), self.precision, replicas)
         timed = {"forward": self._forward, "forward_backward": self._backward, "step": self._step, "loop": self._loop}
         for stage in stages:
             self._last_seconds = per_step = timed[stage](seconds)
@@ -141,9 +141,10 @@ class Trainer:
             folder = Path(name)
             progress = Progress(config.seed)
             report = Report(folder, total, self.source.steps_per_epoch, out=quiet)
-            checkpoints = Checkpoints(folder, self.state, progress, config)
+            writer = Writer()
+            checkpoints = Checkpoints(folder, self.state, progress, config, writer)
             task = Task(config, self.data, None, folder, self.source, total)
-            Loop(task, self.strategy, self.model, self.state, progress, checkpoints, report).run()
+            Loop(task, self.strategy, self.model, self.state, progress, checkpoints, writer, report).run()
             report.close()
             paces = [line["images_per_second"] for line in read_metrics(folder) if line["kind"] == "train"]
         return config.global_batch / statistics.median(paces[1:])
@@ -170,9 +171,7 @@ def _row(
 
 def machine() -> dict[str, Any]:
     """The devices, without their host's name."""
-    gpus = tf.config.list_physical_devices("GPU")
-    names = [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in gpus]
-    return {"gpus": names, "cpu_cores": available_cores(), "tensorflow": tf.__version__}
+    return {"gpus": gpu_names(), "cpu_cores": available_cores(), "tensorflow": tf.__version__}
 
 
 def median_seconds(call: Callable[[], Any], wait: Callable[[Any], Any], seconds: float, steps: int = 1) -> float:
@@ -195,11 +194,3 @@ def median_seconds(call: Callable[[], Any], wait: Callable[[Any], Any], seconds:
         wait(result)
         rounds.append((time.perf_counter() - began) / calls / steps)
     return statistics.median(rounds)
-
-
-def _peak_of_devices(precision: str, replicas: int) -> float | None:
-    """TFLOP/s of the devices in use together; more replicas than GPUs share them."""
-    names = machine()["gpus"][: max(1, replicas)]
-    peaks = [peak_tflops(name, precision) for name in names]
-    known = [peak for peak in peaks if peak is not None]
-    return float(np.sum(known)) if known and len(known) == len(peaks) else None

@@ -45,7 +45,7 @@ def _train(asked: TrainConfig, interruption: Interruption) -> int:
     from pathlib import Path
 
     from model.data.batches import input_mode
-    from model.network.devices import gpu_memory_bytes
+    from model.network.memory import gpu_memory_bytes
     from model.train import run_folder
     from model.train.failures import training_failures
     from model.train.loop import evaluated_split
@@ -89,7 +89,7 @@ def _run(
     from model.data.batches import training_source
     from model.network.devices import has_gpu, make_strategy, place_of
     from model.train import run_folder
-    from model.train.checkpoint import Checkpoints, Progress, last_step
+    from model.train.checkpoint import Checkpoints, Progress, Writer, last_step
     from model.train.failures import writing
     from model.train.loop import Loop, Task
     from model.train.progress import Report
@@ -129,7 +129,8 @@ def _run(
     if place.writes:
         with writing(folder):
             run_folder.begin(folder, description, data.classes)
-    checkpoints = Checkpoints(folder, state, progress, config, place)
+    writer = Writer()
+    checkpoints = Checkpoints(folder, state, progress, config, writer, place)
     resumed = checkpoints.restore()
     if place.writes:
         with writing(folder):
@@ -153,7 +154,7 @@ def _run(
     interruption.check()
     interruption.advice = "the same command goes on from the last checkpoint"
     try:
-        return Loop(task, strategy, model, state, progress, checkpoints, report, interruption).run()
+        return Loop(task, strategy, model, state, progress, checkpoints, writer, report, interruption).run()
     finally:
         report.close()
 

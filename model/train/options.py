@@ -115,6 +115,7 @@ class TrainConfig:
         None, "steps between checkpoints", _COUNT, type=int, shown="every five minutes"
     )
     log_steps: int = _flag(50, "steps between the lines of metrics.jsonl", _COUNT)
+    profile: int = _flag(0, "steps to trace once the first have compiled, for TensorBoard and Perfetto", _NATURAL)
 
     def __post_init__(self) -> None:
         for one in fields(self):

@@ -13,8 +13,8 @@ from model.answers.scoring import share_of
 from model.data.batches import HeldSource, TrainingSource
 from model.network.devices import own_part, place_of, replica_number
 from model.train.options import TrainConfig
-from model.train.steps.state import TrainState
-from model.train.steps.step import FIGURES, compiled, make_replica_step, own_variables, resolve_xla, step_seed
+from model.train.steps.state import TrainState, own_variables
+from model.train.steps.step import FIGURES, compiled, make_replica_step, resolve_xla, step_seed
 
 CALL_STEPS = 64  # at most, where the split lies on the devices: whatever a call's number, it is compiled once
 _HOST = "CPU:0"

@@ -21,6 +21,17 @@ LAST_LAYER = "logits"
 _HEAD_LAYERS = ("mean_norm", "dense1", "dense1_norm", "dense2", "dense2_norm", LAST_LAYER)
 
 
+STATE_FIELDS = (
+    "weights",
+    "statistics",
+    "first_moments",
+    "second_moments",
+    "average_weights",
+    "average_statistics",
+)
+"""The lists of variables in TrainState."""
+
+
 class TrainState(tf.Module):
     """Variables of which every replica has its own copy, all the same, since all make the same update.
 
@@ -99,6 +110,19 @@ def set_evaluated_weights(model: keras.Model, state: TrainState) -> None:
 def own_copies(variables: Sequence[Any]) -> list[Any]:
     """Of variables of which every replica has a copy, those of the replica that asks."""
     return [own_part(variable.values) if hasattr(variable, "values") else variable for variable in variables]
+
+
+def own_variables(state: TrainState) -> dict[str, list[Any]]:
+    """All that a step changes, of the replica that asks."""
+    return {name: own_copies(getattr(state, name)) for name in STATE_FIELDS}
+
+
+def first_variables(state: TrainState) -> dict[str, list[Any]]:
+    """The first local replica's."""
+    return {
+        name: [variable.values[0] if hasattr(variable, "values") else variable for variable in getattr(state, name)]
+        for name in STATE_FIELDS
+    }
 
 
 def first_copy(variable: Any) -> np.ndarray:

@@ -163,22 +163,6 @@ def as_learned(vector: Any, weights: list[Any], statistics: list[Any]) -> Learne
     return Learned(values[: len(weights)], values[len(weights) :], loss, accuracy)
 
 
-STATE_FIELDS = (
-    "weights",
-    "statistics",
-    "first_moments",
-    "second_moments",
-    "average_weights",
-    "average_statistics",
-)
-"""The lists of variables in TrainState."""
-
-
-def own_variables(state: TrainState) -> dict[str, list[Any]]:
-    """All that a step changes, of the replica that asks."""
-    return {name: own_copies(getattr(state, name)) for name in STATE_FIELDS}
-
-
 def make_forward(model: keras.Model, state: TrainState, config: TrainConfig) -> Callable[[Any], Any]:
     """uint8 [B, s, s, 1] -> float32 logits [B, classes] by the weights to evaluate, one XLA cluster a replica."""
     weights, statistics = state.evaluated

@@ -71,6 +71,19 @@ def adamw(
         )
 
 
+def update_norm(weights: list[Any], first: list[Any], second: list[Any], step: Any, rate: Any, decay: float) -> Any:
+    """How far `step`, which left these behind, has moved all weights together, by `adamw`'s arithmetic; float32."""
+    t = tf.cast(step, tf.float32) + 1
+    power_1, power_2 = tf.pow(_BETA_1, t), tf.pow(_BETA_2, t)
+    scale = rate * tf.sqrt(1 - power_2) / (1 - power_1)
+    moved = []
+    for weight, m, v in zip(weights, first, second, strict=True):
+        change = scale * m / (tf.sqrt(v) + _EPSILON * tf.sqrt(1 - power_2))
+        shrunk = rate * decay if weight.shape.rank > 1 else 0.0
+        moved.append(change + shrunk * (weight + change) / (1 - shrunk))
+    return gradient_norm(moved)
+
+
 def average(averages: list[Any], values: list[Any], step: Any, decay: float) -> None:
     """Moves the variables of moving averages towards `values`.
 

@@ -19,14 +19,19 @@ from places import ROOT
 from tiny_dataset import write_dataset
 
 from model.train import main
-from model.train.checkpoint import Checkpoints
+from model.train.checkpoint import Checkpoints, Writer
 from model.train.options import TrainConfig, parse_arguments
 from schemas.errors import UserError
 
 STEPS = 30
 TINY = ["--arch=vgg11", "--width=0.0625", "--dense_width=16", "--global_batch=16", "--log_steps=1"]
 RUN = [*TINY, f"--steps={STEPS}", "--checkpoint_steps=7", "--augment=light"]
-BY_MODE = {"memory": ["--input=memory", "--xla"], "stream": ["--input=stream", "--no-xla"]}
+BY_MODE = {
+    "memory": ["--input=memory", "--xla"],
+    "stream": ["--input=stream", "--no-xla"],
+    "device": ["--input=device", "--xla"],
+}
+NORMS, PACE = ("gradient_norm", "update_norm"), ("images_per_second", "step_ms_median", "step_ms_95")
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -79,7 +84,7 @@ def test_a_run_leaves_what_it_promises(undisturbed: dict[str, Path]) -> None:
     steps = [line for line in lines if line["kind"] == "train"]
     assert [line["step"] for line in steps] == list(range(1, STEPS + 1))
     assert [line["epoch"] for line in steps] == [1] * 12 + [2] * 12 + [3] * 6
-    assert set(steps[0]) == {"kind", "step", "epoch", "loss", "accuracy", "learning_rate", "images_per_second"}
+    assert set(steps[0]) == {"kind", "step", "epoch", "loss", "accuracy", "learning_rate", *NORMS, *PACE}
     evaluations = [line for line in lines if line["kind"] == "eval"]
     assert [(line["step"], line["split"]) for line in evaluations] == [(s, "validation") for s in (12, 24, STEPS)]
     assert all(round(line["accuracy"] * 21, 6) % 1 == 0 for line in evaluations)
@@ -105,7 +110,7 @@ def test_it_learns(train: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("mode", "numbers"), [("memory", ["SIGTERM", "SIGKILL"]), ("stream", ["SIGKILL"])])
+@pytest.mark.parametrize(("mode", "numbers"), [("device", ["SIGTERM", "SIGKILL"]), ("stream", ["SIGKILL"])])
 def test_a_killed_run_ends_bit_for_bit_like_an_undisturbed_one(
     data: Path, undisturbed: dict[str, Path], tmp_path: Path, mode: str, numbers: list[str]
 ) -> None:
@@ -308,20 +313,24 @@ def test_a_full_disk_at_a_checkpoint(
         raise error
 
     monkeypatch.setattr(tf.train.CheckpointManager, "save", full)
-    checkpoints = Checkpoints(tmp_path, tf.Module(), Progress(0), TrainConfig("", ""))  # type: ignore[arg-type]
+    writer = Writer()
+    checkpoints = Checkpoints(tmp_path, tf.Module(), Progress(0), TrainConfig("", ""), writer)  # type: ignore[arg-type]
+    checkpoints.save(3)
     with pytest.raises(UserError, match=expected):
-        checkpoints.save(3)
-    assert checkpoints.saved_step is None
+        writer.wait()
+    checkpoints.save(4)
+    with pytest.raises(UserError, match=expected):
+        checkpoints.save(5)
 
 
 def test_a_checkpoint_is_due_by_steps_or_by_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from model.train.checkpoint import Progress
 
     progress = Progress(0)
-    by_steps = Checkpoints(tmp_path, tf.Module(), progress, TrainConfig("", "", checkpoint_steps=5))  # type: ignore[arg-type]
+    by_steps = Checkpoints(tmp_path, tf.Module(), progress, TrainConfig("", "", checkpoint_steps=5), Writer())  # type: ignore[arg-type]
     assert [step for step in range(12) if by_steps.due(step)] == [5, 10]
     assert by_steps.steps_until_due(3) == 2
-    by_clock = Checkpoints(tmp_path, tf.Module(), progress, TrainConfig("", ""))  # type: ignore[arg-type]
+    by_clock = Checkpoints(tmp_path, tf.Module(), progress, TrainConfig("", ""), Writer())  # type: ignore[arg-type]
     assert not by_clock.due(1000)
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + 301)
@@ -382,7 +391,7 @@ def _assert_same_runs(one: Path, other: Path) -> None:
     for a, b in zip(*(model.get_weights() for model in models), strict=True):
         np.testing.assert_array_equal(a, b)
     curves = [
-        [{name: value for name, value in line.items() if name != "images_per_second"} for line in _metrics(run)]
+        [{name: value for name, value in line.items() if name not in PACE} for line in _metrics(run)]
         for run in (one, other)
     ]
     assert curves[0] == curves[1]

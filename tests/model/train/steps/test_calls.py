@@ -21,8 +21,7 @@ from model.network.devices import make_strategy
 from model.train.options import TrainConfig
 from model.train.steps import calls
 from model.train.steps.calls import CALL_STEPS, Steps
-from model.train.steps.state import TrainState, build_step_model, first_copy
-from model.train.steps.step import STATE_FIELDS
+from model.train.steps.state import STATE_FIELDS, TrainState, build_step_model, first_copy
 
 SIZE, CLASSES, BATCH, RECORDS = 16, 10, 16, 200
 CONFIG = TrainConfig("", "", arch="vgg11", width=1 / 16, global_batch=BATCH, augment="light", dropout=0.2, xla=False)

@@ -19,17 +19,15 @@ from model.data.batches import Share, TrainingSource
 from model.network.devices import make_strategy
 from model.network.vgg import normalize
 from model.train.options import TrainConfig
-from model.train.steps import step as step_module
 from model.train.steps.calls import Steps
-from model.train.steps.state import TrainState, build_step_model, first_copy
+from model.train.steps.state import STATE_FIELDS, TrainState, build_step_model, first_copy
 from model.train.steps.step import (
-    STATE_FIELDS,
     compiled,
     make_forward_backward,
     policy_of,
     step_seed,
 )
-from model.train.steps.update import adamw, average, clip_factor, gradient_norm, learning_rate
+from model.train.steps.update import adamw, average, clip_factor, gradient_norm, learning_rate, update_norm
 
 SIZE, CLASSES, BATCH = 16, 10, 16
 WHOLE = Share()
@@ -264,6 +262,15 @@ def test_weights_move_as_the_paper_says() -> None:
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
 
 
+def test_the_update_norm_is_how_far_the_weights_went() -> None:
+    config = replace(CONFIG, xla=False, warmup_steps=0, schedule="constant")
+    (before, _), (after, _) = (run_steps(1, config, steps) for steps in (2, 3))
+    moved = [b.numpy() - a.numpy() for a, b in zip(before.weights, after.weights, strict=True)]
+    expected = np.sqrt(sum((values.astype(float) ** 2).sum() for values in moved))
+    found = update_norm(after.weights, after.first_moments, after.second_moments, 2, 1e-3, config.weight_decay)
+    assert float(found) == pytest.approx(expected, rel=1e-3)
+
+
 def test_averages_follow_faster_when_young() -> None:
     averages = [tf.Variable(0.0) for _ in range(3)]
     for variable, step in zip(averages, (0, 90, 10**6), strict=True):
@@ -272,4 +279,4 @@ def test_averages_follow_faster_when_young() -> None:
 
 
 def test_state_fields_are_those_of_the_state() -> None:
-    assert set(step_module.STATE_FIELDS) <= set(vars(run_steps(1, CONFIG, 2)[0]))
+    assert set(STATE_FIELDS) <= set(vars(run_steps(1, CONFIG, 2)[0]))
