@@ -25,7 +25,7 @@ from model.train.checkpoint import Checkpoints, Progress, Writer
 from model.train.failures import is_lost, writing
 from model.train.interruption import Interrupted, Interruption, exit_status_of, name_of
 from model.train.options import TrainConfig
-from model.train.profile import TRACE, Profile
+from model.train.profiling import TRACE, Profile
 from model.train.progress import Report
 from model.train.run_folder import TENSORBOARD
 from model.train.steps.calls import CALL_STEPS, Steps

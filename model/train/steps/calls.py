@@ -154,7 +154,6 @@ class Steps:
 
     def _sent(self, parts: Any) -> Any:
         """Each part on its replica's device. int64: TensorFlow keeps a GPU's int32 in host memory."""
-
         with tf.device(_HOST):
             parts = tf.nest.map_structure(
                 lambda value: tf.cast(value, tf.int64) if value.dtype == tf.int32 else value, parts

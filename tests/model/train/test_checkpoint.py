@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from model.train.checkpoint import Checkpoints, Progress, Writer
 from model.train.options import TrainConfig
-from model.train.profile import TRACE, Profile
+from model.train.profiling import TRACE, Profile
 
 
 def nothing() -> None:

@@ -133,8 +133,9 @@ def test_a_split_that_is_held_is_read_once(data: Dataset, monkeypatch: pytest.Mo
         return evaluation_batches(data, split, *others)
 
     monkeypatch.setattr(scoring, "evaluation_batches", batches)
-    forward = forward_of(Trained().plain())
-    held, plain = (Evaluation(forward, None, BATCH, hold=hold) for hold in (True, False))
+    trained = Trained()
+    forward = make_forward(trained.model, trained.state, CONFIG)
+    held, plain = (Evaluation(forward, trained.strategy, BATCH, hold=hold) for hold in (True, False))
     first, again, other = (one.scores(data, "validation") for one in (held, held, plain))
     assert read == ["validation"] * 2
     for column in ("sample_id", "label", "prediction", "loss"):
