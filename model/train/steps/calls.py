@@ -64,8 +64,9 @@ class Steps:
         except _NOT_COMPILED as error:
             if not self._untried:
                 raise
-            reason = (str(error).splitlines() or [""])[0][:200]
-            self._say(f"XLA doesn't compile the sum over the GPUs ({reason}): it is made between two clusters")
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no reason given"]
+            reason = next((line for line in lines if "mplemented" in line), lines[0])
+            self._say(f"XLA doesn't compile the sum over the GPUs ({reason[:200]}): it is made between two clusters")
             self._compile(together=False)
             self._begin(first_step)
             figures = self._run(*numbers)
