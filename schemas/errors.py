@@ -39,7 +39,10 @@ def in_words(error: OSError, doing: str = "") -> str:
         named = isinstance(error.filename, str | bytes | os.PathLike)
         doing = f"use {printable(os.fsdecode(error.filename))}" if named else "go on"
     reason = error.strerror or str(error)
-    return f"can't {doing}: {reason}; {ADVICE.get(error.errno or 0, 'mend that and run the same command again')}"
+    advice = ADVICE.get(error.errno or 0, "mend that and run the same command again")
+    if reason.startswith("No usable temporary directory"):  # tempfile's words, with the number of a missing file
+        advice = "set TMPDIR to a folder that can be written"
+    return f"can't {doing}: {reason}; {advice}"
 
 
 ADVICE = {

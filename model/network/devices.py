@@ -31,13 +31,14 @@ def setup_tensorflow() -> None:
     keep_compiled()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_GPU_THREAD_MODE", "gpu_private")  # what launches kernels shares no thread with the input
-    # AutoGraph imports what it generates from files in the temporary folder; Python would leave their bytecode there.
-    sys.dont_write_bytecode = True
     with _quiet_stderr(), _keras_environment():  # what TensorFlow says of the machine before its log level is heard
         import absl.logging
         import keras
         import tensorflow as tf
 
+    # AutoGraph imports what it generates from files in the temporary folder; Python would leave their bytecode there.
+    # Only from here on: an installer may have left it to the first start to compile what was imported above.
+    sys.dont_write_bytecode = True
     import_keras()
     keras.config.set_image_data_format("channels_last")
     keras.config.set_floatx("float32")

@@ -42,7 +42,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def body() -> int:
         flags = parser.parse_args(argv)
-        setup_tensorflow()
         print(write_report(flags.model, flags.data, flags.split))
         return 0
 
@@ -54,15 +53,16 @@ def write_report(run_folder: Path, data_folder: Path, split: str) -> Path:
 
     Raises UserError or DatasetError.
     """
-    # TensorFlow takes seconds to import: --help and a misspelt flag needn't wait for it.
-    from model.answers.scoring import Evaluation, forward_of
-    from model.data.samples import read_images, writers_of
-
-    # What the model says of the samples, and the images of those to show
     path = run_folder / REPORT
     run, data = read_run(run_folder), open_dataset(data_folder)
     check_output(path, COMMAND, _OWNED)
     check_data_set(run, data)
+    data.card.split(split)
+    setup_tensorflow()  # takes seconds: what can be refused is refused before
+    from model.answers.scoring import Evaluation, forward_of
+    from model.data.samples import read_images, writers_of
+
+    # What the model says of the samples, and the images of those to show
     trust = read_calibration(run_folder)
     scores = Evaluation(forward_of(load_model(run))).scores(data, split, trust.temperature)
     names, label, prediction, probability = run.classes.characters, scores.label, scores.prediction, scores.probability

@@ -37,8 +37,9 @@ def train(config: TrainConfig) -> int:
 def _train(asked: TrainConfig, interruption: Interruption) -> int:
     # TensorFlow takes seconds to import: --help and a misspelt flag needn't wait for it.
     from model.network.devices import cluster_of_environment, replica_count, setup_tensorflow
+    from schemas.reader import open_dataset
 
-    cluster = cluster_of_environment()
+    cluster, data = cluster_of_environment(), open_dataset(asked.data)
     setup_tensorflow()
     interruption.check()
     from contextlib import nullcontext
@@ -49,10 +50,9 @@ def _train(asked: TrainConfig, interruption: Interruption) -> int:
     from model.train import run_folder
     from model.train.failures import training_failures
     from model.train.loop import evaluated_split
-    from schemas.reader import open_dataset
 
     # Input and devices: refused before anything is written
-    folder, data = Path(asked.model_dir), open_dataset(asked.data)
+    folder = Path(asked.model_dir)
     eval_split, replicas = evaluated_split(asked, data), replica_count(asked.replicas)
     mode = input_mode(
         data, asked.split, mode=asked.input, global_batch=asked.global_batch, device_bytes=gpu_memory_bytes(replicas)
