@@ -143,7 +143,7 @@ def write_webdataset(images: Any, labels: Any, folder: Path) -> None:
 def _import(name: str) -> None:
     """What a training with this reader imports whatever it reads with: the framework itself."""
     if name in READERS_OF_SHARDS:
-        from model.network.devices import keep_freed_memory
+        from model.network.memory import keep_freed_memory
 
         keep_freed_memory()  # as in a training run
         import tensorflow  # noqa: F401

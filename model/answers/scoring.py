@@ -6,6 +6,7 @@ function that they give it.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,7 @@ from schemas.reader import Dataset
 
 DEFAULT_REPLICA_BATCH, CPU_BATCH = 256, 64
 """Samples at once on a GPU, and on processors: a batch on processors is seconds, between which a signal is heard."""
+_RUNNING = 4  # batches that a device may be behind
 
 
 @dataclass(frozen=True)
@@ -90,17 +92,26 @@ def share_of(strategy: Any) -> Share:
 class Evaluation:
     """Reads splits with a forward function, uint8 [B, s, s, 1] to float32 logits [B, classes], on every replica.
 
-    `batch` is of all replicas together. Of several workers each sees its own share of a split, and what is asked of one
-    has to be asked of all. Raises UserError for a batch that the replicas don't divide, with `flag` as its name.
+    `batch` is of all replicas together; with `hold` a split stays on the devices once it was read. Of several workers
+    each sees its own share of a split, and what is asked of one has to be asked of all. Raises UserError for a batch
+    that the replicas don't divide, with `flag` as its name.
     """
 
     def __init__(
-        self, forward: Callable[[Any], Any], strategy: Any = None, batch: int | None = None, *, flag: str = ""
+        self,
+        forward: Callable[[Any], Any],
+        strategy: Any = None,
+        batch: int | None = None,
+        *,
+        flag: str = "",
+        hold: bool = False,
     ) -> None:
         self._strategy = strategy = strategy or tf.distribute.get_strategy()
         self._share = share = share_of(strategy)
         self._batch = (DEFAULT_REPLICA_BATCH if has_gpu() else CPU_BATCH) * share.replicas if batch is None else batch
         self._flag = flag
+        self._hold = hold
+        self._held: dict[str, list[Any]] = {}
         if self._batch < 1 or self._batch % share.replicas:
             raise UserError(f"{flag} {batch}: expected a multiple of the {share.replicas} replicas, 1 or more")
 
@@ -148,18 +159,21 @@ class Evaluation:
     ) -> list[np.ndarray]:
         """[n, …] each: sample_id (bytes), label, and what `function` says of the parts of a step, without padding."""
         found: list[list[np.ndarray]] = []
+        running: deque[list[Any]] = deque()
         done, samples, replicas = 0, data.card.split(split).counts.kept, self._share.replicas
         batch = min(self._batch, -(-samples // replicas) * replicas)  # the rest would be padding
         try:
-            for parts in evaluation_batches(data, split, batch // replicas, self._share):
+            for parts in self._batches(data, split, batch // replicas):
                 local = [self._strategy.experimental_local_results(column) for column in function(parts)]
                 for (_, labels, mask, sample_ids), *own in zip(parts, *local, strict=True):
-                    kept = mask.numpy()
-                    found.append([column.numpy()[kept] for column in (sample_ids, labels, *own)])
-                    done += len(found[-1][0])
+                    running.append([mask.numpy(), sample_ids, labels, *own])
+                    done += int(np.count_nonzero(running[-1][0]))
+                while len(running) > _RUNNING * len(parts):  # nobody waits for a device that has nothing else to do
+                    found.append(_kept(running.popleft()))
                 progress(done)
                 if most is not None and done >= most:
                     break
+            found += map(_kept, running)
         except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
             raise damaged(data, split, done) from error
         except (tf.errors.OpError, MemoryError) as error:
@@ -172,6 +186,27 @@ class Evaluation:
         if whole and done != sum(shard.records for shard in data.card.split(split).shards):
             raise damaged(data, split, done)
         return [np.concatenate(column) for column in zip(*found, strict=True)]
+
+    def _batches(self, data: Dataset, split: str, replica_batch: int) -> Any:
+        if split in self._held:
+            return self._held[split]
+        batches = evaluation_batches(data, split, replica_batch, self._share)
+        if self._hold:
+            batches = self._held[split] = [self._on_devices(parts) for parts in batches]
+        return batches
+
+    def _on_devices(self, parts: Any) -> Any:
+        held = []
+        for (images, *others), device in zip(parts, self._strategy.extended.worker_devices, strict=True):
+            with tf.device(device):
+                held.append((tf.identity(images), *others))
+        return tuple(held)
+
+
+def _kept(part: list[Any]) -> list[np.ndarray]:
+    """The rows of columns, of which the mask comes first, that aren't padding."""
+    kept, *columns = part
+    return [column.numpy()[kept] for column in columns]
 
 
 _OUT_OF_MEMORY = ("out of memory", "oom when", "failed to allocate", "bad_alloc", "out_of_memory", "dst tensor is not")

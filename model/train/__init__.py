@@ -46,6 +46,7 @@ def _train(asked: TrainConfig, interruption: Interruption) -> int:
     from pathlib import Path
 
     from model.data.batches import input_mode
+    from model.network.memory import gpu_memory_bytes
     from model.train import run_folder
     from model.train.failures import training_failures
     from model.train.loop import evaluated_split
@@ -53,7 +54,9 @@ def _train(asked: TrainConfig, interruption: Interruption) -> int:
     # Input and devices: refused before anything is written
     folder = Path(asked.model_dir)
     eval_split, replicas = evaluated_split(asked, data), replica_count(asked.replicas)
-    mode = input_mode(data, asked.split, mode=asked.input, global_batch=asked.global_batch)
+    mode = input_mode(
+        data, asked.split, mode=asked.input, global_batch=asked.global_batch, device_bytes=gpu_memory_bytes(replicas)
+    )
     if asked.global_batch % replicas:
         raise UserError(f"--global_batch {asked.global_batch:,}: expected a multiple of the {replicas} replicas")
     if asked.batch_norm and asked.global_batch == replicas:
@@ -86,12 +89,12 @@ def _run(
     from model.data.batches import training_source
     from model.network.devices import has_gpu, make_strategy, place_of
     from model.train import run_folder
-    from model.train.checkpoint import Checkpoints, Progress, last_step
+    from model.train.checkpoint import Checkpoints, Progress, Writer, last_step
     from model.train.failures import writing
     from model.train.loop import Loop, Task
     from model.train.progress import Report
-    from model.train.state import TrainState, build_step_model, start_from
-    from model.train.step import policy_of, resolve_precision, resolve_xla
+    from model.train.steps.state import TrainState, build_step_model, start_from
+    from model.train.steps.step import policy_of, resolve_precision, resolve_xla
 
     # Settings: as the run began, or as this machine would have them
     folder = Path(asked.model_dir)
@@ -118,7 +121,7 @@ def _run(
     begun = ""
     if config.init_from is not None and not last_step(folder):
         begun = start_from(Path(config.init_from), model, data.classes)
-    state = TrainState(model, strategy, config, loss_scaling=config.precision == "float16")
+    state = TrainState(model, strategy, config)
 
     # Checkpoint: where the run stands
     place = place_of(strategy)
@@ -126,7 +129,8 @@ def _run(
     if place.writes:
         with writing(folder):
             run_folder.begin(folder, description, data.classes)
-    checkpoints = Checkpoints(folder, state, progress, config, place)
+    writer = Writer()
+    checkpoints = Checkpoints(folder, state, progress, config, writer, place)
     resumed = checkpoints.restore()
     if place.writes:
         with writing(folder):
@@ -150,7 +154,7 @@ def _run(
     interruption.check()
     interruption.advice = "the same command goes on from the last checkpoint"
     try:
-        return Loop(task, strategy, model, state, progress, checkpoints, report, interruption).run()
+        return Loop(task, strategy, model, state, progress, checkpoints, writer, report, interruption).run()
     finally:
         report.close()
 

@@ -11,14 +11,15 @@ import pytest
 import tensorflow as tf
 from tiny_dataset import write_dataset
 
+from model.answers import scoring
 from model.answers.scoring import Evaluation, Scores, forward_of
-from model.data.batches import training_source
+from model.data.batches import evaluation_batches, training_source
 from model.data.examples import load_split
 from model.network.devices import make_strategy
 from model.train.loop import Loop, Task
 from model.train.options import TrainConfig
-from model.train.state import TrainState, build_plain_model, build_step_model, set_evaluated_weights
-from model.train.step import make_forward
+from model.train.steps.state import TrainState, build_plain_model, build_step_model, set_evaluated_weights
+from model.train.steps.step import make_forward
 from schemas.errors import UserError
 from schemas.reader import Dataset, open_dataset
 
@@ -60,7 +61,7 @@ class Trained:
         source = training_source(data, "train", mode="memory", global_batch=BATCH, seed=0)
         nothing: Any = None
         task = Task(config, data, "validation", data.folder, source, 10)
-        loop = Loop(task, self.strategy, self.model, self.state, nothing, nothing, nothing)
+        loop = Loop(task, self.strategy, self.model, self.state, nothing, nothing, nothing, nothing)
         found: list[float] = loop._sums_over("validation").tolist()
         return found
 
@@ -122,6 +123,24 @@ def test_what_the_memory_doesnt_hold_is_said_in_a_line(data: Dataset, error: Exc
             Evaluation(forward, None, 16, flag=flag).scores(data, "validation")
     with pytest.raises(UserError, match="21 samples at once"):  # more would only be padding
         Evaluation(forward, None, 1 << 40).logits(data, "validation", 10)
+
+
+def test_a_split_that_is_held_is_read_once(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def batches(data: Dataset, split: str, *others: Any) -> Any:
+        read.append(split)
+        return evaluation_batches(data, split, *others)
+
+    monkeypatch.setattr(scoring, "evaluation_batches", batches)
+    trained = Trained()
+    forward = make_forward(trained.model, trained.state, CONFIG)
+    held, plain = (Evaluation(forward, trained.strategy, BATCH, hold=hold) for hold in (True, False))
+    first, again, other = (one.scores(data, "validation") for one in (held, held, plain))
+    assert read == ["validation"] * 2
+    for column in ("sample_id", "label", "prediction", "loss"):
+        np.testing.assert_array_equal(getattr(first, column), getattr(again, column))
+        np.testing.assert_array_equal(getattr(first, column), getattr(other, column))
 
 
 def test_another_failure_is_no_lack_of_memory(data: Dataset) -> None:

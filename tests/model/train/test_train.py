@@ -19,7 +19,7 @@ from places import ROOT
 from tiny_dataset import write_dataset
 
 from model.train import main
-from model.train.checkpoint import Checkpoints
+from model.train.checkpoint import Checkpoints, Writer
 from model.train.options import TrainConfig, parse_arguments
 from schemas.errors import UserError
 
@@ -27,9 +27,10 @@ STEPS = 30
 TINY = ["--arch=vgg11", "--width=0.0625", "--dense_width=16", "--global_batch=16", "--log_steps=1"]
 RUN = [*TINY, f"--steps={STEPS}", "--checkpoint_steps=7"]
 BY_MODE = {
-    "memory": ["--input=memory", "--xla", "--augment=none"],
+    "device": ["--input=device", "--xla", "--augment=none"],
     "stream": ["--input=stream", "--no-xla", "--augment=light"],
 }
+NORMS, PACE = ("gradient_norm", "update_norm"), ("images_per_second", "step_ms_median", "step_ms_95")
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -70,7 +71,7 @@ def train(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run
 def test_a_run_leaves_what_it_promises(undisturbed: dict[str, Path]) -> None:
     import keras
 
-    run = undisturbed["memory"]
+    run = undisturbed["device"]
     config = json.loads((run / "config.json").read_text("utf-8"))
     expected = {"format": 1, "arch": "vgg11", "width": 0.0625, "dense_width": 16, "batch_norm": True, "dropout": 0.2}
     assert expected.items() <= config.items()
@@ -82,7 +83,7 @@ def test_a_run_leaves_what_it_promises(undisturbed: dict[str, Path]) -> None:
     steps = [line for line in lines if line["kind"] == "train"]
     assert [line["step"] for line in steps] == list(range(1, STEPS + 1))
     assert [line["epoch"] for line in steps] == [1] * 12 + [2] * 12 + [3] * 6
-    assert set(steps[0]) == {"kind", "step", "epoch", "loss", "accuracy", "learning_rate", "images_per_second"}
+    assert set(steps[0]) == {"kind", "step", "epoch", "loss", "accuracy", "learning_rate", *NORMS, *PACE}
     evaluations = [line for line in lines if line["kind"] == "eval"]
     assert [(line["step"], line["split"]) for line in evaluations] == [(s, "validation") for s in (12, 24, STEPS)]
     assert all(round(line["accuracy"] * 21, 6) % 1 == 0 for line in evaluations)
@@ -108,7 +109,7 @@ def test_it_learns(train: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("mode", "number"), [("memory", "SIGTERM"), ("stream", "SIGKILL")])
+@pytest.mark.parametrize(("mode", "number"), [("device", "SIGTERM"), ("stream", "SIGKILL")])
 def test_a_killed_run_ends_bit_for_bit_like_an_undisturbed_one(
     data: Path, undisturbed: dict[str, Path], tmp_path: Path, mode: str, number: str
 ) -> None:
@@ -143,9 +144,9 @@ def _kill(command: list[str], run: Path, after_line: int, number: str) -> None:
 
 @pytest.mark.slow
 def test_a_finished_run_stays_as_it_is(undisturbed: dict[str, Path], train: Run) -> None:
-    run = undisturbed["memory"]
+    run = undisturbed["device"]
     before = {path: path.stat().st_mtime_ns for path in run.glob("*.*") if path.is_file()}
-    status, printed, _ = train(*RUN, *BY_MODE["memory"], f"--model_dir={run}")
+    status, printed, _ = train(*RUN, *BY_MODE["device"], f"--model_dir={run}")
     assert status == 0
     assert "this run of 30 steps is finished" in printed
     after = {path: path.stat().st_mtime_ns for path in run.glob("*.*") if path.is_file()}
@@ -154,18 +155,18 @@ def test_a_finished_run_stays_as_it_is(undisturbed: dict[str, Path], train: Run)
 
 @pytest.mark.slow
 def test_a_model_folder_of_another_configuration(undisturbed: dict[str, Path], train: Run, tmp_path: Path) -> None:
-    here = f"--model_dir={undisturbed['memory']}"
-    status, _, message = train(*RUN, *BY_MODE["memory"], here, "--learning_rate=0.5", "--width=0.125")
+    here = f"--model_dir={undisturbed['device']}"
+    status, _, message = train(*RUN, *BY_MODE["device"], here, "--learning_rate=0.5", "--width=0.125")
     assert status == 2
     assert "--width was 0.0625, is 0.125" in message
     assert "--learning_rate was 0.001, is 0.5" in message
     assert len(message.splitlines()) == 1
     other = write_dataset(tmp_path / "other", {"train": 200, "validation": 21}, characters=tuple("甲乙丙丁"))
-    status, _, message = train(*RUN, *BY_MODE["memory"], here, data=other)
+    status, _, message = train(*RUN, *BY_MODE["device"], here, data=other)
     assert status == 2
     assert "was trained on 10 classes, the data set's list of 4 is another one" in message
     fewer = write_dataset(tmp_path / "fewer", {"train": 199, "validation": 21})
-    status, _, message = train(*RUN, *BY_MODE["memory"], here, data=fewer)
+    status, _, message = train(*RUN, *BY_MODE["device"], here, data=fewer)
     assert status == 2
     assert "holds a run on another data set" in message
 
@@ -300,20 +301,24 @@ def test_a_full_disk_at_a_checkpoint(
         raise error
 
     monkeypatch.setattr(tf.train.CheckpointManager, "save", full)
-    checkpoints = Checkpoints(tmp_path, tf.Module(), Progress(0), TrainConfig("", ""))  # type: ignore[arg-type]
+    writer = Writer()
+    checkpoints = Checkpoints(tmp_path, tf.Module(), Progress(0), TrainConfig("", ""), writer)  # type: ignore[arg-type]
+    checkpoints.save(3)
     with pytest.raises(UserError, match=expected):
-        checkpoints.save(3)
-    assert checkpoints.saved_step is None
+        writer.wait()
+    checkpoints.save(4)
+    with pytest.raises(UserError, match=expected):
+        checkpoints.save(5)
 
 
 def test_a_checkpoint_is_due_by_steps_or_by_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from model.train.checkpoint import Progress
 
     progress = Progress(0)
-    by_steps = Checkpoints(tmp_path, tf.Module(), progress, TrainConfig("", "", checkpoint_steps=5))  # type: ignore[arg-type]
+    by_steps = Checkpoints(tmp_path, tf.Module(), progress, TrainConfig("", "", checkpoint_steps=5), Writer())  # type: ignore[arg-type]
     assert [step for step in range(12) if by_steps.due(step)] == [5, 10]
     assert by_steps.steps_until_due(3) == 2
-    by_clock = Checkpoints(tmp_path, tf.Module(), progress, TrainConfig("", ""))  # type: ignore[arg-type]
+    by_clock = Checkpoints(tmp_path, tf.Module(), progress, TrainConfig("", ""), Writer())  # type: ignore[arg-type]
     assert not by_clock.due(1000)
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + 301)
@@ -383,7 +388,7 @@ def _assert_same_runs(one: Path, other: Path) -> None:
     for a, b in zip(*(model.get_weights() for model in models), strict=True):
         np.testing.assert_array_equal(a, b)
     curves = [
-        [{name: value for name, value in line.items() if name != "images_per_second"} for line in _metrics(run)]
+        [{name: value for name, value in line.items() if name not in PACE} for line in _metrics(run)]
         for run in (one, other)
     ]
     assert curves[0] == curves[1]
