@@ -32,7 +32,8 @@ def one(folder: Path, seed: int) -> list[str]:
             "pipeline.sample", "--output", few, "--writers", 60, "--characters", 51, "--seed", _FIRST_SAMPLE_SEED + seed
         )
     inputs = ["--input", f"train={few / 'train'}", "--input", f"test={few / 'test'}"]
-    run("pipeline.convert", "--runner=DirectRunner", "--output", shards, *inputs, "--validation_fraction", 0.2, "--image_size", 32)
+    how = ["--image_size", 32, "--validation_fraction", 0.2]
+    run("pipeline.convert", "--runner=DirectRunner", "--output", shards, *inputs, *how)
     run("model.train", "--data", shards, "--model_dir", model, *_TRAIN, "--log_steps", 20, "--seed", seed)
     run("model.evaluate", "--model", model, "--data", shards, "--split", "test")
 
