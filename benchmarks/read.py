@@ -77,9 +77,9 @@ def _prepare_peers(data: Path, work: Path) -> Path:
         subprocess.run([python, "-m", "pip", "install", "-q", "-r", _HERE / "peers" / "read.txt"], check=True)
     if not (work / "labels.npy").exists():
         from model.data.examples import load_split
-        from schemas.reader import open_dataset
+        from pipeline.reader.dataset import open_dataset
 
-        images, labels = load_split(open_dataset(data), "train")
+        images, labels = load_split(open_dataset(data).records("train"))
         np.save(work / "images.npy", images)
         np.save(work / "labels.npy", labels)
     for name in PEERS:

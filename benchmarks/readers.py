@@ -29,9 +29,9 @@ Batches = Iterator[Any]
 
 def ours(folder: Path, mode: Any) -> Batches:
     from model.data.batches import training_source
-    from schemas.reader import open_dataset
+    from pipeline.reader.dataset import open_dataset
 
-    source = training_source(open_dataset(folder), "train", mode=mode, global_batch=BATCH, seed=_SEED)
+    source = training_source(open_dataset(folder).records("train"), mode=mode, global_batch=BATCH, seed=_SEED)
     return (part for (part,) in source.batches(0, _MANY_STEPS))
 
 
@@ -49,8 +49,7 @@ def record_by_record(folder: Path) -> Batches:
     """As most tutorials have it: parse_single_example and a decoder for each record."""
     import tensorflow as tf
 
-    from model.data.examples import check_split
-    from schemas.reader import open_dataset
+    from pipeline.reader.dataset import open_dataset
 
     data = open_dataset(folder)
     card = data.card
@@ -65,7 +64,7 @@ def record_by_record(folder: Path) -> Batches:
             image = tf.io.decode_raw(example["image"], tf.uint8)
         return tf.reshape(image, [size, size, 1]), example["label"]
 
-    paths = check_split(data, "train")
+    paths = data.records("train").paths
     files = tf.data.Dataset.from_tensor_slices(paths).shuffle(len(paths))
     records = files.interleave(tf.data.TFRecordDataset, num_parallel_calls=-1, deterministic=False)
     parsed = records.repeat().shuffle(REACH).map(parse, num_parallel_calls=-1)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.reader.dataset import Dataset
 from pipeline.steps.settings import PreprocessConfig
 from schemas.classes import ClassList, ClassListError, parse_classes
 from schemas.dataset import CARD
 from schemas.errors import UserError
-from schemas.reader import Dataset
 
 CONFIG = "config.json"
 CLASSES = "classes.txt"

@@ -16,10 +16,10 @@ from model.answers.run import check_data_set, kept_model, load_model, read_metri
 from model.network.devices import setup_tensorflow
 from model.report.charts import Series, legend, line_chart
 from model.report.page import document, figures, glyph, grid, pair_of_glyphs, section, table, worst_table
+from pipeline.reader.dataset import open_dataset
 from schemas.command import Parser, local_path, run_command
 from schemas.command.outputs import check_output, mark_of, marked_by, output
 from schemas.errors import explained
-from schemas.reader import open_dataset
 
 COMMAND = "model.report"
 REPORT = "report.html"
@@ -49,14 +49,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(COMMAND, body)
 
 
-def write_report(run_folder: Path, data_folder: Path, split: str) -> Path:
+def write_report(run_folder: Path, data_folder: str | Path, split: str) -> Path:
     """Evaluates the run's model on a split and writes report.html into its folder; returns the file's path.
 
     Raises UserError or DatasetError.
     """
     # TensorFlow takes seconds to import: --help and a misspelt flag needn't wait for it.
     from model.answers.scoring import Evaluation, forward_of
-    from model.data.samples import read_images, writers_of
 
     # What the model says of the samples, and the images of those to show
     path = run_folder / REPORT
@@ -64,24 +63,22 @@ def write_report(run_folder: Path, data_folder: Path, split: str) -> Path:
     check_output(path, COMMAND, _OWNED)
     check_data_set(run, data)
     trust = read_calibration(run_folder)
-    scores = Evaluation(forward_of(load_model(run))).scores(data, split, trust.temperature)
+    records = data.records(split)
+    scores = Evaluation(forward_of(load_model(run))).scores(records, trust.temperature)
     names, label, prediction, probability = run.classes.characters, scores.label, scores.prediction, scores.probability
     pairs = metrics.confused_pairs(label, prediction)[:_PAIRS]
     chosen = choose_samples(label, prediction, probability, pairs)
     positions = sorted({position for group in chosen.values() for position in group})
-    images = read_images(data, split, [scores.sample_id[position] for position in positions])
+    images = dict(zip(positions, records[positions][0], strict=True))
 
     def glyphs(group: str) -> list[str]:
-        return [
-            glyph(images[scores.sample_id[i]], names[label[i]], names[prediction[i]], probability[i])
-            for i in chosen[group]
-        ]
+        return [glyph(images[i], names[label[i]], names[prediction[i]], probability[i]) for i in chosen[group]]
 
     # The sections
     lines = read_metrics(run_folder)
     charts, key = learning_curves(lines)
     characters = metrics.worst_characters(names, label, prediction, scores.rank)
-    writers = metrics.worst_first(metrics.tally(writers_of(data, split, scores.sample_id), scores.rank))
+    writers = metrics.worst_first(metrics.tally(records.rows(["writer"])["writer"].to_numpy().astype(str), scores.rank))
     misread, misreading = ([entry for entry in group if entry.wrong] for group in (characters, writers))
     tables = section("Characters read worst", "", worst_table("character", misread[:_WORST]))
     tables += section("Writers read worst", "", worst_table("writer", misreading[:_WORST_WRITERS]))
@@ -119,7 +116,7 @@ def write_report(run_folder: Path, data_folder: Path, split: str) -> Path:
     if lines:
         tiles.append((f"{max(int(line['step']) for line in lines):,}", "training steps"))
     title = f"{run_folder.resolve().name}: {run.network}"
-    subtitle = f"{data_folder.resolve().name}, split {split}; image {run.image_size} × {run.image_size}"
+    subtitle = f"{Path(data_folder).resolve().name}, split {split}; image {run.image_size} × {run.image_size}"
     subtitle = "; ".join(filter(None, (subtitle, kept_model(lines))))
     html = document(title, subtitle, tiles, sections, settings_of(run.config), mark_of(COMMAND))
     with explained(f"write {path}"), output(path, COMMAND, _OWNED) as temporary:

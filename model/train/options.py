@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from model.answers.run import CONFIG, read_run
+from pipeline.reader import check_where
 from schemas.command import Parser, local_path
 from schemas.errors import UserError
 
@@ -65,6 +66,13 @@ class TrainConfig:
         None, "conv: train the head alone, and hold the layers before it still", choices=("conv",), shown="nothing"
     )
     split: str = _flag("train", "the split to train on", metavar="SPLIT")
+    where: str | None = _flag(
+        None,
+        "train on those of its records that fit a condition on the manifest's columns, for instance "
+        "\"writer < '1100' AND ink_fraction > 0.05\"",
+        metavar="CONDITION",
+        shown="all of them",
+    )
     eval_split: str | None = _flag(
         None, "the split to evaluate on after each epoch", shown="validation, if there is one", metavar="SPLIT"
     )
@@ -115,6 +123,8 @@ class TrainConfig:
                 raise UserError(f"--{one.name} {value}: expected {allowed[1]}")
         if self.freeze and self.init_from is None:
             raise UserError(f"--freeze {self.freeze}: random weights can't be held still; name a run with --init_from")
+        if self.where is not None:
+            check_where(self.where)
         if self.dense_width is None:
             object.__setattr__(self, "dense_width", max(1, round(DENSE_WIDTH * self.width)))
 
