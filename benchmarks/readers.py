@@ -35,6 +35,74 @@ def ours(folder: Path, mode: Any) -> Batches:
     return (part for (part,) in source.batches(0, _MANY_STEPS))
 
 
+def reader(folder: Path) -> Batches:
+    """The reader's random batches, epoch after epoch, every checksum compared, in this one process."""
+    from pipeline import open_dataset
+
+    records = open_dataset(folder).records("train")
+    order = records.order(BATCH, seed=_SEED)
+    for number in range(_MANY_STEPS):
+        images, labels = records.read(order[number])
+        if len(labels) == BATCH:
+            yield images[..., None], labels
+
+
+def loader(folder: Path) -> Batches:
+    """The same through PyTorch's DataLoader, with two workers."""
+    from pipeline import open_dataset
+    from pipeline.reader.torch import Loader
+
+    records = open_dataset(folder).records("train")
+    batches = Loader(records, records.order(BATCH, seed=_SEED), num_workers=2)
+    while True:
+        yield from ((images[..., None], labels) for images, labels in batches if len(labels) == BATCH)
+
+
+def seek(folder: Path) -> Batches:
+    """What the guide showed before there was a reader: a torch Dataset that opens the shard for each record."""
+    import pyarrow.parquet as pq
+    import torch
+
+    kept = pq.read_table(folder / "manifest", filters=[("split", "==", "train"), ("status", "==", "kept")])
+    rows = list(
+        zip(*(kept[name].to_pylist() for name in ("shard", "shard_offset", "shard_bytes", "label")), strict=True)
+    )
+
+    class Characters(torch.utils.data.Dataset):
+        def __len__(self) -> int:
+            return len(rows)
+
+        def __getitem__(self, index: int) -> tuple[Any, int]:
+            shard, offset, length, label = rows[index]
+            with open(folder / shard, "rb") as file:
+                file.seek(offset)
+                frame = file.read(length)
+            end = frame.rindex(b"\n\x05label") - 2
+            return np.frombuffer(frame, np.uint8, 64 * 64, end - 64 * 64).reshape(64, 64, 1), label
+
+    while True:
+        yield from torch.utils.data.DataLoader(Characters(), BATCH, shuffle=True, drop_last=True)
+
+
+def mosaic(folder: Path) -> Batches:
+    """MosaicML Streaming from its own local shards, shuffled, one process."""
+    from streaming import StreamingDataset
+    from torch.utils.data import DataLoader
+
+    data = StreamingDataset(local=str(folder), shuffle=True, batch_size=BATCH, shuffle_seed=_SEED)
+    while True:
+        for batch in DataLoader(data, batch_size=BATCH, drop_last=True):
+            yield batch["image"].reshape(-1, 64, 64, 1), batch["label"]
+
+
+def write_mosaic(images: Any, labels: Any, folder: Path) -> None:
+    from streaming import MDSWriter
+
+    with MDSWriter(out=str(folder), columns={"image": "ndarray:uint8:64,64,1", "label": "int32"}) as writer:
+        for image, label in zip(images, labels, strict=True):
+            writer.write({"image": np.asarray(image), "label": np.int32(label)})
+
+
 def tfds(folder: Path) -> Batches:
     """As TFDS's own guide has it: shuffled files, interleaved, records parsed one by one."""
     import tensorflow_datasets
@@ -141,7 +209,11 @@ def write_webdataset(images: Any, labels: Any, folder: Path) -> None:
 
 def _import(name: str) -> None:
     """What a training with this reader imports whatever it reads with: the framework itself."""
-    if name in READERS_OF_SHARDS:
+    if name == "reader":
+        import pipeline.reader.records  # noqa: F401
+    elif name in TORCH:
+        import torch  # noqa: F401
+    elif name in READERS_OF_SHARDS:
         from model.network.devices import keep_freed_memory
 
         keep_freed_memory()  # as in a training run
@@ -155,7 +227,9 @@ READERS_OF_SHARDS: dict[str, Callable[[Path], Batches]] = {
     "stream": partial(ours, mode="stream"),
     "tfds": tfds,
     "record_by_record": record_by_record,
+    "reader": reader,
 }
+TORCH: dict[str, Callable[[Path], Batches]] = {"seek": seek, "loader": loader, "mosaic": mosaic}
 PEERS: dict[str, Callable[[Path], Batches]] = {"hugging_face": hugging_face, "grain": grain, "webdataset": webdataset}
 
 
@@ -167,7 +241,7 @@ def main() -> None:
     began = time.perf_counter()
     _import(name)
     imported = time.perf_counter()
-    batches = (READERS_OF_SHARDS | PEERS)[name](folder)
+    batches = (READERS_OF_SHARDS | PEERS | TORCH)[name](folder)
     images, _ = next(batches)
     first = time.perf_counter()
     assert tuple(images.shape) == (BATCH, 64, 64, 1), images.shape

@@ -18,6 +18,7 @@ from model.answers import calibration, metrics
 from model.answers.calibration import read_calibration
 from model.answers.run import check_data_set, load_model, read_run
 from model.network.devices import cluster_of_environment, make_strategy, setup_tensorflow
+from pipeline.reader import add_data_flags
 from pipeline.reader.dataset import open_dataset
 from schemas.command import Parser, at_least, local_path, make_console, print_table, run_command
 from schemas.command.outputs import check_output, output
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = Parser(COMMAND, "Reads every sample of a split with a trained model and counts what is right.")
     parser.add_argument("--model", type=local_path, required=True, metavar="RUN", help="the folder of a training run")
-    parser.add_argument("--data", type=local_path, required=True, metavar="DIR", help="the folder of a data set")
+    add_data_flags(parser)
     parser.add_argument("--split", default="test", help="train, validation or test (default: test)")
     parser.add_argument("--where", metavar="CONDITION", help="only its records that fit a condition on the manifest")
     parser.add_argument(
@@ -77,7 +78,7 @@ def evaluate(flags: argparse.Namespace, console: Console) -> None:
 
     split, path = flags.split, flags.output or flags.model / EVALUATION
     check_output(path, COMMAND, owned)
-    run, data = read_run(flags.model), open_dataset(flags.data)
+    run, data = read_run(flags.model), open_dataset(flags.data, flags.cache_bytes)
     check_data_set(run, data)
     records = data.records(split, flags.where)
     if cluster_of_environment() is not None:

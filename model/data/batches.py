@@ -71,7 +71,12 @@ def input_mode(records: Records, *, mode: str, global_batch: int) -> str:
         )
     if mode == "auto":
         fits = count * records.data.card.image_size**2 <= MEMORY_SHARE * free_memory_bytes()
-        return "memory" if fits else "stream"
+        mode = "memory" if fits else "stream"
+    if mode == "stream" and records.data.is_remote:
+        raise UserError(
+            f"--input stream: expected shards on this machine, found {records.data.folder}; copy them here, choose a "
+            "part with --where, or take --input memory"
+        )
     return mode
 
 

@@ -16,6 +16,7 @@ from model.answers.run import check_data_set, kept_model, load_model, read_metri
 from model.network.devices import setup_tensorflow
 from model.report.charts import Series, legend, line_chart
 from model.report.page import document, figures, glyph, grid, pair_of_glyphs, section, table, worst_table
+from pipeline.reader import CACHE_BYTES, add_data_flags
 from pipeline.reader.dataset import open_dataset
 from schemas.command import Parser, local_path, run_command
 from schemas.command.outputs import check_output, mark_of, marked_by, output
@@ -37,19 +38,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = Parser(COMMAND, f"Writes RUN/{REPORT}: learning curves, accuracy, mistakes, predictions.")
     parser.add_argument("--model", type=local_path, required=True, metavar="RUN", help="the folder of a training run")
-    parser.add_argument("--data", type=local_path, required=True, metavar="DIR", help="the folder of a data set")
+    add_data_flags(parser)
     parser.add_argument("--split", default="validation", help="train, validation or test (default: validation)")
 
     def body() -> int:
         flags = parser.parse_args(argv)
         setup_tensorflow()
-        print(write_report(flags.model, flags.data, flags.split))
+        print(write_report(flags.model, flags.data, flags.split, flags.cache_bytes))
         return 0
 
     return run_command(COMMAND, body)
 
 
-def write_report(run_folder: Path, data_folder: str | Path, split: str) -> Path:
+def write_report(run_folder: Path, data_folder: str | Path, split: str, cache_bytes: int = CACHE_BYTES) -> Path:
     """Evaluates the run's model on a split and writes report.html into its folder; returns the file's path.
 
     Raises UserError or DatasetError.
@@ -59,7 +60,7 @@ def write_report(run_folder: Path, data_folder: str | Path, split: str) -> Path:
 
     # What the model says of the samples, and the images of those to show
     path = run_folder / REPORT
-    run, data = read_run(run_folder), open_dataset(data_folder)
+    run, data = read_run(run_folder), open_dataset(data_folder, cache_bytes)
     check_output(path, COMMAND, _OWNED)
     check_data_set(run, data)
     trust = read_calibration(run_folder)

@@ -51,7 +51,7 @@ def _train(asked: TrainConfig, interruption: Interruption) -> int:
     from pipeline.reader.dataset import open_dataset
 
     # Input and devices: refused before anything is written
-    folder, data = Path(asked.model_dir), open_dataset(asked.data)
+    folder, data = Path(asked.model_dir), open_dataset(asked.data, asked.cache_bytes)
     evaluated, replicas = evaluated_records(asked, data), replica_count(asked.replicas)
     records = data.records(asked.split, asked.where)
     mode = input_mode(records, mode=asked.input, global_batch=asked.global_batch)
@@ -181,6 +181,6 @@ def _finish(folder: Path, config: TrainConfig, evaluated: Records | None) -> Non
             print(f"{folder / CALIBRATION}: {trust.summary}")
         if run_folder.is_stale(folder / REPORT):
             split = config.split if evaluated is None else evaluated.split
-            print(f"{write_report(folder, config.data, split)}: the page to look at")
+            print(f"{write_report(folder, config.data, split, config.cache_bytes)}: the page to look at")
     except UserError as error:
         print(f"model.train: no {CALIBRATION}, or no {REPORT}: {error}", file=sys.stderr)

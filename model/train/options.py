@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from model.answers.run import CONFIG, read_run
-from pipeline.reader import check_where
-from schemas.command import Parser, local_path
+from pipeline.reader import CACHE_BYTES, check_where
+from schemas.command import Parser, local_path, path_or_url
 from schemas.errors import UserError
 
 MODEL_FLAGS = ("arch", "width", "head", "dense_width", "batch_norm", "dropout")
@@ -72,6 +72,9 @@ class TrainConfig:
         "\"writer < '1100' AND ink_fraction > 0.05\"",
         metavar="CONDITION",
         shown="all of them",
+    )
+    cache_bytes: int = _flag(
+        CACHE_BYTES, "room on disk for the shards of a data set in a store, in ~/.cache/hwdb-shards", _COUNT
     )
     eval_split: str | None = _flag(
         None, "the split to evaluate on after each epoch", shown="validation, if there is one", metavar="SPLIT"
@@ -158,10 +161,10 @@ def parse_arguments(argv: Sequence[str]) -> TrainConfig:
     )
     parser.add_argument(
         "--data",
-        type=local_path,
+        type=path_or_url,
         required=True,
         metavar="DIR",
-        help="the folder of the data set, as pipeline.convert wrote it",
+        help="the folder of the data set, as pipeline.convert wrote it, here or in a store: s3://bucket/folder",
     )
     parser.add_argument(
         "--model_dir",

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import storage
+from pipeline.reader.cache import ShardCache
 from pipeline.steps.settings import PreprocessConfig
 from schemas.classes import ClassList, ClassListError, parse_classes
 from schemas.dataset import CARD, CLASSES, Card, DatasetError, ShardFile, parse_card
@@ -31,6 +32,8 @@ class Dataset:
     folder: str
     card: Card
     classes: ClassList
+    cache: ShardCache | None = None
+    """Of the shards, where they lie in a store; without one they are read by ranges."""
 
     @property
     def is_remote(self) -> bool:
@@ -72,8 +75,12 @@ class Dataset:
             yield from pool.map(read, shards)
 
 
-def open_dataset(folder: str | Path) -> Dataset:
-    """The data set in a folder or behind a URL, s3://bucket/folder. Raises UserError if it isn't whole."""
+def open_dataset(folder: str | Path, cache_bytes: int | None = None) -> Dataset:
+    """The data set in a folder or behind a URL, s3://bucket/folder. Raises UserError if it isn't whole.
+
+    With `cache_bytes` the shards of a store are fetched whole and kept on this machine's disk, in so much room at most,
+    of all data sets together. It is for whoever reads most of a data set; without it a batch asks for its ranges.
+    """
     folder = os.fspath(folder).rstrip("/") or "/"
     card, _ = read_card(folder)
     path = storage.join(folder, CLASSES)
@@ -83,7 +90,9 @@ def open_dataset(folder: str | Path) -> Dataset:
         raise DatasetError(f"{path}: expected the class list, found {error}; convert again") from error
     if classes.digest != card.class_digest or len(classes) != card.class_count:
         raise DatasetError(f"{path}: isn't the class list that the card names; restore it, or convert again")
-    return Dataset(folder, card, classes)
+    if cache_bytes is None or not storage.of(folder).is_remote:
+        return Dataset(folder, card, classes)
+    return Dataset(folder, card, classes, ShardCache(folder, card, cache_bytes))
 
 
 def read_file(folder: str, name: str) -> bytes | None:

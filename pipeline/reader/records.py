@@ -42,7 +42,7 @@ class Records:
         self.shards = [shard for shard in data.card.split(split).shards if shard.records]
         if not self.shards:
             raise DatasetError(f"{data.folder}: split {split!r} holds no samples")
-        self._bytes = ShardBytes(data.folder, self.shards)
+        self._bytes = ShardBytes(data.folder, self.shards, data.cache)
         chosen = list(self._parts(_PLACES))
         self._shard = np.repeat(np.arange(len(chosen)), [len(rows) for rows in chosen])
         columns = pa.concat_tables(chosen)
@@ -152,6 +152,8 @@ class Records:
 
     def _broken(self, position: int, fault: str) -> DatasetError:
         shard = self.shards[self._shard[position]]
+        if self.data.cache is not None:
+            self.data.cache.forget(shard)
         where = f"record {self._index[position]:,} at byte {self._begin[position]:,}"
         path = storage.join(self.data.folder, shard.path)
         return DatasetError(f"{path}: {where} {fault}; the shard is damaged, copy it again, or convert again")
@@ -162,14 +164,15 @@ class Records:
             "python -m pipeline.verify says what is damaged; copy it again, or convert again"
         )
 
-    def __getstate__(self) -> tuple[str, str, Any, str]:
-        return self.data.folder, self.split, self.where, self.digest
+    def __getstate__(self) -> tuple[Any, ...]:
+        cache = self.data.cache
+        return self.data.folder, None if cache is None else cache.most_bytes, self.split, self.where, self.digest
 
-    def __setstate__(self, state: tuple[str, str, Any, str]) -> None:
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
         from pipeline.reader.dataset import open_dataset
 
-        folder, split, where, digest = state
-        self.__init__(open_dataset(folder), split, where)  # type: ignore[misc]
+        folder, cache_bytes, split, where, digest = state
+        self.__init__(open_dataset(folder, cache_bytes), split, where)  # type: ignore[misc]
         if self.digest != digest:
             raise DatasetError(f"{folder}: its records aren't those of the process that this one was started by")
 

@@ -1,4 +1,4 @@
-"""The bytes of a split's shards: mapped where they lie on a disk, asked for by ranges where they lie in a store."""
+"""The bytes of a split's shards: mapped on a disk, by way of the cache too, or asked for by ranges in a store."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from pipeline import storage
+from pipeline.reader.cache import ShardCache
 from schemas.dataset import DatasetError, ShardFile
 
 _GAP_BYTES, _RANGE_BYTES, _RANGES_AT_ONCE = 64 << 10, 8 << 20, 16  # of a store: what one request may ask for
@@ -18,10 +19,13 @@ _GAP_BYTES, _RANGE_BYTES, _RANGES_AT_ONCE = 64 << 10, 8 << 20, 16  # of a store:
 class ShardBytes:
     """Raises DatasetError where a shard isn't as long as the card says."""
 
-    def __init__(self, folder: str, shards: Sequence[ShardFile]) -> None:
+    def __init__(self, folder: str, shards: Sequence[ShardFile], cache: ShardCache | None = None) -> None:
         self._paths = [storage.join(folder, shard.path) for shard in shards]
-        self._is_remote = storage.of(folder).is_remote
+        self._is_remote = storage.of(folder).is_remote and cache is None
+        self._shards, self._cache = shards, cache
+        self._most_maps = len(shards) if cache is None else cache.most_open
         self._maps: dict[int, memoryview] = {}
+        self._mapping = threading.Lock()
         self._scratch = threading.local()
         there = {file.path: file.size_bytes for file in storage.list_folder(folder)}
         for path, shard in zip(self._paths, shards, strict=True):
@@ -62,14 +66,19 @@ class ShardBytes:
         return (maps[number][first:last] for number, first, last in zip(shard, begin, end, strict=True))
 
     def _map(self, number: int) -> memoryview:
-        if number not in self._maps:
+        found = self._maps.get(number)
+        if found is not None:
+            return found
+        with self._mapping:
             path = self._paths[number]
+            while len(self._maps) >= self._most_maps:
+                del self._maps[next(iter(self._maps))]
             try:
-                with open(path, "rb") as file:
-                    self._maps[number] = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+                with open(path, "rb") if self._cache is None else self._cache.opened(self._shards[number]) as file:
+                    found = self._maps[number] = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
             except (OSError, ValueError) as error:
                 raise DatasetError(f"{path}: can't be read ({error}); copy it again, or convert again") from error
-        return self._maps[number]
+            return found
 
     def _ranges(self, shard: list[int], begin: list[int], end: list[int]) -> list[memoryview]:
         """Near neighbours in one request, several requests at once."""
