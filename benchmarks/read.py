@@ -34,7 +34,6 @@ _NAMES = {
     "reader": "the reader",
     "loader": "the reader, DataLoader, 2 workers",
     "seek": "torch Dataset, open and seek",
-    "mosaic": "MosaicML Streaming",
 }
 
 
@@ -44,15 +43,11 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="the peers and their files; kept")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1.0, help="three times for each reader in each round")
-    parser.add_argument(
-        "--torch", metavar="PYTHON", help="an interpreter with PyTorch and mosaicml-streaming, if there is one"
-    )
+    parser.add_argument("--torch", metavar="PYTHON", help="an interpreter with PyTorch, if there is one")
     parser.add_argument("--prepare", action="store_true", help="make what the peers need, and time nothing")
     parser.add_argument("--json", type=Path, metavar="FILE")
     flags = parser.parse_args()
     peers = _prepare_peers(flags.data[0], flags.work.resolve())
-    if flags.torch:
-        _write_for("mosaic", flags.torch, flags.work.resolve())
     if flags.prepare:
         return
     jobs = [
@@ -60,8 +55,7 @@ def main() -> None:
     ]
     jobs += [(name, "raw", [peers, flags.work.resolve() / name]) for name in PEERS]
     if flags.torch:
-        jobs += [(name, "raw", [flags.torch, flags.data[0]]) for name in TORCH if name != "mosaic"]
-        jobs.append(("mosaic", "raw", [flags.torch, flags.work.resolve() / "mosaic"]))
+        jobs += [(name, "raw", [flags.torch, flags.data[0]]) for name in TORCH]
     found: dict[tuple[str, str], list[dict[str, float]]] = {(name, encoding): [] for name, encoding, _ in jobs}
     for _ in range(flags.rounds):
         for name, encoding, (python, folder) in jobs:
@@ -95,18 +89,13 @@ def _prepare_peers(data: Path, work: Path) -> Path:
         np.save(work / "images.npy", images)
         np.save(work / "labels.npy", labels)
     for name in PEERS:
-        _write_for(name, python, work)
+        if not (work / name).exists():
+            partial = work / f"{name}.partial"
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            _run(python, f"write_{name}", partial, 0)
+            partial.rename(work / name)
     return python
-
-
-def _write_for(name: str, python: Path | str, work: Path) -> None:
-    """The images as a peer's own writer writes them, where they aren't there yet."""
-    if not (work / name).exists():
-        partial = work / f"{name}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        _run(python, f"write_{name}", partial, 0)
-        partial.rename(work / name)
 
 
 def _run(python: Path | str, name: str, folder: Path, seconds: float) -> str:

@@ -84,25 +84,6 @@ def seek(folder: Path) -> Batches:
         yield from torch.utils.data.DataLoader(Characters(), BATCH, shuffle=True, drop_last=True)
 
 
-def mosaic(folder: Path) -> Batches:
-    """MosaicML Streaming from its own local shards, shuffled, one process."""
-    from streaming import StreamingDataset
-    from torch.utils.data import DataLoader
-
-    data = StreamingDataset(local=str(folder), shuffle=True, batch_size=BATCH, shuffle_seed=_SEED)
-    while True:
-        for batch in DataLoader(data, batch_size=BATCH, drop_last=True):
-            yield batch["image"].reshape(-1, 64, 64, 1), batch["label"]
-
-
-def write_mosaic(images: Any, labels: Any, folder: Path) -> None:
-    from streaming import MDSWriter
-
-    with MDSWriter(out=str(folder), columns={"image": "ndarray:uint8:64,64,1", "label": "int32"}) as writer:
-        for image, label in zip(images, labels, strict=True):
-            writer.write({"image": np.asarray(image), "label": np.int32(label)})
-
-
 def tfds(folder: Path) -> Batches:
     """As TFDS's own guide has it: shuffled files, interleaved, records parsed one by one."""
     import tensorflow_datasets
@@ -229,7 +210,7 @@ READERS_OF_SHARDS: dict[str, Callable[[Path], Batches]] = {
     "record_by_record": record_by_record,
     "reader": reader,
 }
-TORCH: dict[str, Callable[[Path], Batches]] = {"seek": seek, "loader": loader, "mosaic": mosaic}
+TORCH: dict[str, Callable[[Path], Batches]] = {"seek": seek, "loader": loader}
 PEERS: dict[str, Callable[[Path], Batches]] = {"hugging_face": hugging_face, "grain": grain, "webdataset": webdataset}
 
 

@@ -7,6 +7,7 @@ one length, most often a handful of kinds, one is parsed, and the others have to
 
 from __future__ import annotations
 
+from functools import lru_cache
 from struct import Struct
 from typing import Any
 
@@ -88,11 +89,18 @@ def _masked(crc: Any) -> Any:
 
 def _image_places(heads: np.ndarray, first: np.ndarray, kind: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where in its frame each image begins, and its length; `first` is the first frame of each kind."""
-    at, size = _parse(heads[first])
+    at, size = np.array([_place_in(head.tobytes()) for head in heads[first]]).T
     same = heads == heads[first][kind]
     same |= np.arange(_HEAD_BYTES) >= at[kind][:, None]
     same[:, :FRAME_HEADER_BYTES] = True  # compared already
     return (at[kind], size[kind]) if same.all() else _parse(heads)
+
+
+@lru_cache(1 << 10)
+def _place_in(head: bytes) -> tuple[int, int]:
+    """Of raw images there are few kinds of heads, but for the first pixels, which are ground."""
+    at, size = _parse(np.frombuffer(head, np.uint8)[None])
+    return int(at[0]), int(size[0])
 
 
 def _parse(heads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -50,9 +50,13 @@ class ShardBytes:
         octets = self._scratch_of(len(begin) * room)
         starts = np.arange(0, len(octets), room)
         target, places = octets.data, (shard.tolist(), begin.tolist(), end.tolist())
-        pieces = self._ranges(*places) if self._is_remote else self._mapped(*places)
-        for at, piece in zip(starts.tolist(), pieces, strict=True):
-            target[at : at + len(piece)] = piece
+        if self._is_remote:
+            for at, piece in zip(starts.tolist(), self._ranges(*places), strict=True):
+                target[at : at + len(piece)] = piece
+            return octets, starts
+        maps = {number: self._map(number) for number in set(places[0])}
+        for at, number, first, last in zip(starts.tolist(), *places, strict=True):
+            target[at : at + last - first] = maps[number][first:last]
         return octets, starts
 
     def _scratch_of(self, size: int) -> np.ndarray:
@@ -60,10 +64,6 @@ class ShardBytes:
         if len(getattr(self._scratch, "octets", b"")) < size:
             self._scratch.octets = np.empty(size, np.uint8)
         return self._scratch.octets[:size]
-
-    def _mapped(self, shard: list[int], begin: list[int], end: list[int]) -> Iterator[memoryview]:
-        maps = {number: self._map(number) for number in set(shard)}
-        return (maps[number][first:last] for number, first, last in zip(shard, begin, end, strict=True))
 
     def _map(self, number: int) -> memoryview:
         found = self._maps.get(number)
