@@ -18,8 +18,9 @@ from model.data.batches import MemorySource
 from model.data.examples import aligned_empty
 from model.network.devices import make_strategy
 from model.train.options import TrainConfig
-from model.train.state import TrainState, build_step_model, statistics_of
-from model.train.step import make_forward, make_step
+from model.train.steps.calls import Steps
+from model.train.steps.state import TrainState, build_step_model, statistics_of
+from model.train.steps.step import make_forward
 from pipeline.steps.plain import Unusable, preprocess
 
 BATCH = 32
@@ -102,7 +103,7 @@ class Trainer:
         strategy = make_strategy(1)
         model = self._model(0)
         self._state = TrainState(model, strategy, self._config)
-        self._step = make_step(model, self._state, self._config, strategy, STEPS)
+        self._step = Steps(model, self._state, self._config, strategy, None, STEPS)
         forward = make_forward(model, self._state, self._config)
         self._score = tf.function(lambda images, labels: score(forward(images), labels, 1.0), reduce_retracing=True)
 
@@ -124,9 +125,9 @@ class Trainer:
     def train(self, samples: Samples, seed: int) -> float:
         """The mean loss of the last calls."""
         source = MemorySource(samples.images, samples.labels, BATCH, seed)
-        batches = iter(source.batches(0, STEPS))
+        self._step.restart(source)
         for first in range(0, STEPS, _CALL_STEPS):
-            losses, _ = self._step(batches, tf.constant(first, tf.int64), tf.constant(_CALL_STEPS, tf.int64))
+            losses = self._step(first, _CALL_STEPS)[:, 0]
         return float(np.mean(losses))
 
     def evaluate(self, samples: Samples) -> tuple[int, float]:

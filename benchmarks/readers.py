@@ -195,7 +195,7 @@ def _import(name: str) -> None:
     elif name in TORCH:
         import torch  # noqa: F401
     elif name in READERS_OF_SHARDS:
-        from model.network.devices import keep_freed_memory
+        from model.network.memory import keep_freed_memory
 
         keep_freed_memory()  # as in a training run
         import tensorflow  # noqa: F401

@@ -65,30 +65,28 @@ class Trainer:
     def __init__(self, config: TrainConfig, data: Dataset, samples: int) -> None:
         from model.answers.scoring import Evaluation
         from model.network.devices import make_strategy
-        from model.train.state import TrainState
-        from model.train.step import make_forward, make_step
+        from model.train.steps.calls import Steps
+        from model.train.steps.state import TrainState
+        from model.train.steps.step import make_forward
 
         self._config, self._data = config, data
         self._steps = samples // config.global_batch
         strategy, model = make_strategy(1), self._model(0)
         self._state = TrainState(model, strategy, config)
-        self._step = make_step(model, self._state, config, strategy, self._steps)
+        self._step = Steps(model, self._state, config, strategy, None, self._steps)
         self._evaluation = Evaluation(make_forward(model, self._state, config), strategy, EVALUATION_BATCH)
 
     def run(self, train: Any, seed: int) -> dict[str, float]:
-        import tensorflow as tf
-
         from model.data.batches import MemorySource
 
         self._start(seed)
         began = time.monotonic()
         source = MemorySource(train[0], train[1], self._config.global_batch, seed)
-        batches = iter(source.batches(0, self._steps))
+        self._step.restart(source)
         losses: list[float] = []
         while len(losses) < self._steps:
             count = min(CALL_STEPS, self._steps - len(losses))
-            found, _ = self._step(batches, tf.constant(len(losses), tf.int64), tf.constant(count, tf.int64))
-            losses += found.numpy().tolist()
+            losses += self._step(len(losses), count)[:, 0].tolist()
         scores = self._evaluation.scores(self._data.records("validation"))
         return {
             "accuracy": float(np.mean(scores.rank == 1)),
@@ -101,7 +99,7 @@ class Trainer:
         """Fresh weights."""
         import tensorflow as tf
 
-        from model.train.state import statistics_of
+        from model.train.steps.state import statistics_of
 
         model, state = self._model(seed), self._state
         weights, moving = model.trainable_variables, statistics_of(model)
@@ -115,7 +113,7 @@ class Trainer:
             variable.assign(tf.zeros_like(variable))
 
     def _model(self, seed: int) -> Any:
-        from model.train.state import build_step_model
+        from model.train.steps.state import build_step_model
 
         return build_step_model(
             replace(self._config, seed=seed), self._data.card.image_size, len(self._data.classes), "float32"

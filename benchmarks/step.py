@@ -5,8 +5,9 @@
 
 Each row runs in a process of its own; they take turns, round after round, and the medians are shown. All of them train
 VGG19 with batch normalisation and the mean of each map in place of two dense layers, by AdamW with a clipped gradient,
-on one batch of the data set that is given again and again, sent to the device as uint8 and scaled there: the same
-dropout, no distortions, no outliers, no moving average. 16-bit convolutions where the device has them.
+on one batch of the data set that is given again and again, ours on the batches of its own feed, sent to the device as
+uint8 and scaled there: the same dropout, no distortions, no outliers, no moving average. 16-bit convolutions where the
+device has them.
 
 Ours and Keras run with XLA and without; "× Keras, same XLA" is over Keras' row with the same XLA setting. "(default)"
 marks what each does when it isn't told: both compile by XLA on a GPU only (Keras by jit_compile="auto"). Ours makes up
@@ -91,8 +92,9 @@ def _images_per_second(name: str, flags: argparse.Namespace, told: dict[str, Any
             "outliers": 0.0, "ema": 0.0, "label_smoothing": 0.0, "schedule": "constant",
             "precision": told["precision"], "xla": told["xla"],
         }  # fmt: skip
-        result = run_apart({"stages": ["step"], "seconds": flags.seconds, "config": config})
-        return float(result["rows"][0]["images_per_second"])
+        told_of = run_apart({"stages": ["step"], "seconds": flags.seconds, "config": config})
+        (row,) = [row for entry in told_of for row in entry["rows"]]
+        return float(row["images_per_second"])
     if name == "torch":
         return float(_last_line([flags.torch, str(_HERE / "step_torch.py"), json.dumps(told)]))
     told = told | {"steps_per_execution": execution}

@@ -20,11 +20,11 @@ def main() -> None:
     setup_tensorflow()
     import numpy as np
 
-    from model.benchmark.flops import peak_tflops, training_flops
     from model.benchmark.timing import machine
     from model.data.batches import training_source
+    from model.network.flops import peak_tflops, training_flops
     from model.network.vgg import build_vgg
-    from model.train.step import policy_of, resolve_precision
+    from model.train.steps.step import policy_of, resolve_precision
     from pipeline.reader.dataset import open_dataset
 
     config = TrainConfig(folder, "", arch=arch, width=float(width), global_batch=int(batch))

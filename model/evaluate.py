@@ -73,9 +73,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def evaluate(flags: argparse.Namespace, console: Console) -> None:
     """One evaluation, from the run and the data set to the printed tables and the rows' file."""
-    setup_tensorflow()
-    from model.answers.scoring import Evaluation, calibrate_run, forward_of
-
     split, path = flags.split, flags.output or flags.model / EVALUATION
     check_output(path, COMMAND, owned)
     run, data = read_run(flags.model), open_dataset(flags.data, flags.cache_bytes)
@@ -83,6 +80,9 @@ def evaluate(flags: argparse.Namespace, console: Console) -> None:
     records = data.records(split, flags.where)
     if cluster_of_environment() is not None:
         raise UserError("TF_CONFIG: expected one worker, the rows go to one file; unset it")
+    setup_tensorflow()  # takes seconds: what can be refused is refused before
+    from model.answers.scoring import Evaluation, calibrate_run, forward_of
+
     strategy = make_strategy(flags.replicas)
     with strategy.scope():
         model = load_model(run)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib
 import importlib.util
 import sys
@@ -19,7 +18,16 @@ from model.answers.calibration import read_calibration
 from model.answers.run import CLASSES, load_model, read_run
 from model.network.devices import setup_tensorflow
 from schemas.command import Parser, local_path, run_command
-from schemas.command.outputs import Owned, check_output, mark_of, output
+from schemas.command.outputs import (
+    Owned,
+    as_summed,
+    check_output,
+    files_below,
+    mark_of,
+    output,
+    sha256_of,
+    sums_text,
+)
 from schemas.errors import UserError, explained
 
 COMMAND = "model.export"
@@ -142,36 +150,9 @@ def check_images(size: int) -> np.ndarray:
 
 
 def mark_saved_model(path: Path) -> None:
-    lines = [f"{_sha256(file)}  {name}\n" for name, file in _entries(path).items() if file.is_file()]
+    digests = {name: sha256_of(file) for name, file in files_below(path).items()}
     (path / SUMS).parent.mkdir(exist_ok=True)
-    (path / SUMS).write_text("".join(lines), "utf-8")
-
-
-def owned_saved_model(path: Path) -> Sequence[Path] | None:
-    """The files of a folder that holds what an earlier export wrote, or nothing; None with anything else in it."""
-    if not any(path.iterdir()):
-        return []
-    lines = (path / SUMS).read_text("utf-8").splitlines()
-    digests = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
-    entries = _entries(path)
-    files = {name: entry for name, entry in entries.items() if name not in _SAVED_MODEL_FOLDERS}
-    if files.keys() != digests.keys() | {SUMS} or any(entry.is_symlink() for entry in entries.values()):
-        return None
-    if not all(file.is_file() for file in files.values()):
-        return None
-    if any(_sha256(files[name]) != digest for name, digest in digests.items()):
-        return None
-    return list(files.values())
-
-
-def _entries(folder: Path) -> dict[str, Path]:
-    """Everything below it, by its name from there."""
-    return {entry.relative_to(folder).as_posix(): entry for entry in sorted(folder.rglob("*"))}
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    (path / SUMS).write_text(sums_text(digests), "utf-8")
 
 
 def mark_litert(path: Path) -> None:
@@ -222,7 +203,9 @@ def run_litert(path: Path, images: np.ndarray) -> np.ndarray:
 
 
 FORMATS = {
-    "saved_model": Format("saved_model", "", run_saved_model, "tf_saved_model", mark_saved_model, owned_saved_model),
+    "saved_model": Format(
+        "saved_model", "", run_saved_model, "tf_saved_model", mark_saved_model, as_summed(SUMS, _SAVED_MODEL_FOLDERS)
+    ),
     "onnx": Format("model.onnx", ".onnx", run_onnx, "onnx", mark_onnx, packages=("onnx", "tf2onnx", "onnxruntime")),
     "litert": Format("model.tflite", ".tflite", run_litert, "litert", mark_litert),
 }

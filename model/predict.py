@@ -13,6 +13,7 @@ import numpy as np
 from model.answers import metrics
 from model.answers.picture import read_file
 from model.answers.reading import Character, Reading, load_run, prepared
+from model.answers.run import read_run
 from model.network.devices import setup_tensorflow
 from pipeline.source import kinds
 from pipeline.source.gnt import HEADER_BYTES, SOUND, walk
@@ -55,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if flags.save_seen is not None:
             _check_seen(flags.save_seen)
         prints_its_product()
+        read_run(flags.model)  # refused before TensorFlow starts
         setup_tensorflow()
         recogniser = load_run(flags.model, flags.threshold)
         status = 0

@@ -14,12 +14,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from schemas import imported_when_used
+from schemas.errors import EngineError
 
 if TYPE_CHECKING:
     from pipeline.convert.options import Settings
     from pipeline.convert.run import run_conversion
     from pipeline.convert.transforms import ConvertArchives, ReadSamples
-    from pipeline.errors import EngineError
     from pipeline.reader.dataset import Dataset, open_dataset
     from pipeline.reader.order import Order
     from pipeline.reader.records import Records
@@ -44,7 +44,6 @@ __getattr__ = imported_when_used(
     {
         "ConvertArchives": "convert.transforms",
         "Dataset": "reader.dataset",
-        "EngineError": "errors",
         "Order": "reader.order",
         "PreprocessConfig": "steps.settings",
         "ReadSamples": "convert.transforms",

@@ -5,6 +5,9 @@ Neither Beam nor TensorFlow nor anything else of this project is needed for it.
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -36,6 +39,17 @@ def imported_when_used(package: str, modules: Mapping[str, str]) -> Callable[[st
     return __getattr__
 
 
+def _is_a_command() -> bool:
+    """Whether this process is `hwdb`, or `python -m` on its way to one of ours."""
+    words = sys.orig_argv
+    if sys.argv[:1] != ["-m"]:
+        return os.path.basename("".join(sys.argv[:1])) == "hwdb"
+    return "-m" in words[:-1] and words[words.index("-m") + 1].partition(".")[0] in ("pipeline", "model")
+
+
+if _is_a_command() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # Ctrl-C while a command's modules are imported ends it without their traceback; run_command hears the later ones.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 __getattr__ = imported_when_used(
     __name__,
     {

@@ -159,6 +159,17 @@ MOST_PASSED = 100
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where the handwriting comes from, and on what terms."""
+
+    name: str
+    license: str | None = None
+    citation: str | None = None
+    """BibTeX."""
+    homepage: str | None = None
+
+
+@dataclass(frozen=True)
 class Card:
     format_version: str
     config: Mapping[str, Any]
@@ -170,6 +181,8 @@ class Card:
     inputs: Sequence[MemberInput]
     passed_over: PassedOver | None = None
     """None before format 1.2.0."""
+    origin: Origin | None = None
+    """None where nobody said."""
 
     @property
     def image_size(self) -> int:
@@ -255,7 +268,7 @@ def _digest(fields: Mapping[str, Any]) -> str:
     return hashlib.sha256(_dumps(fields).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-_PARTS = (ShardFile, Counts, Split, MemberInput, PassedFile, PassedOver)
+_PARTS = (ShardFile, Counts, Split, MemberInput, PassedFile, PassedOver, Origin)
 
 
 def _check_counts(card: Card) -> None:

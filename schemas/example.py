@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-FORMAT_VERSION = "1.2.0"
+FORMAT_VERSION = "1.3.0"
 """The version of everything on disk. The major number changes when a reader of the old files would fail or be wrong,
 the minor one when bytes change for the same input, the patch number when files or columns are only added."""
 

@@ -22,7 +22,7 @@ from schemas.manifest import MANIFEST_SCHEMA
 
 DATA = ROOT / "tests" / "data"
 ARCHIVES = DATA / "archives"
-SETS = [f"format-{version}/{name}" for version in ("1.0.0", "1.1.0") for name in ("raw", "png")]
+SETS = [f"format-{version}/{name}" for version in ("1.0.0", "1.1.0", "1.2.0") for name in ("raw", "png")]
 CHARACTERS = "啊阿埃挨哎唉哀皑"
 BROKEN = ("1002-c.gnt", 4911)
 """Member and first byte of the record whose header disagrees with itself."""

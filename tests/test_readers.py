@@ -25,13 +25,21 @@ from pipeline.inspect import main as inspect_main
 
 Rows = list[dict[str, Any]]
 SNIPPETS = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/reading.md").read_text(), re.DOTALL | re.MULTILINE)
+CASIAS = (
+    "https://nlpr.ia.ac.cn/databases/handwriting/home.html",
+    "CASIA's terms: for academic use, on application",
+)
+"""Where CASIA-HWDB is to be had, and on what terms."""
 
 
 @pytest.fixture(scope="module", params=["raw", "png"])
 def dataset(request: pytest.FixtureRequest, archives: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp(f"readers-{request.param}") / "set"
-    flags = [f"--image_encoding={request.param}", "--num_shards=train=2", "--runner=DirectRunner", f"--output={folder}"]
-    assert convert_main([f"--input=train={archives}/train", f"--input=test={archives}/test", *flags]) == 0
+    flags = [f"--image_encoding={request.param}", "--num_shards=train=2", "--runner=DirectRunner", "--origin=casia"]
+    assert (
+        convert_main([f"--input=train={archives}/train", f"--input=test={archives}/test", f"--output={folder}", *flags])
+        == 0
+    )
     return folder
 
 
@@ -54,6 +62,8 @@ def test_tfds_reads_splits_labels_and_class_names(dataset: Path, kept: Rows) -> 
     expected = Counter(row["split"] for row in kept)
     assert {name: split.num_examples for name, split in builder.info.splits.items()} == expected
     assert builder.info.splits["train"].num_shards == 2
+    assert "ICDAR" in builder.info.citation
+    assert (builder.info.homepage, builder.info.redistribution_info.license) == CASIAS
     names = builder.info.features["label"]
     in_order = tfds.ReadConfig(interleave_cycle_length=1)  # shard by shard, or several at once
     assert names.num_classes == 3754

@@ -6,6 +6,7 @@ function that they give it.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from schemas.errors import UserError, explained
 
 DEFAULT_REPLICA_BATCH, CPU_BATCH = 256, 64
 """Samples at once on a GPU, and on processors: a batch on processors is seconds, between which a signal is heard."""
+_RUNNING = 4  # batches that a device may be behind
 
 
 @dataclass(frozen=True)
@@ -88,17 +90,26 @@ def share_of(strategy: Any) -> Share:
 class Evaluation:
     """Reads splits with a forward function, uint8 [B, s, s, 1] to float32 logits [B, classes], on every replica.
 
-    `batch` is of all replicas together. Of several workers each sees its own share of a split, and what is asked of one
-    has to be asked of all. Raises UserError for a batch that the replicas don't divide, with `flag` as its name.
+    `batch` is of all replicas together; with `hold` a split stays on the devices once it was read. Of several workers
+    each sees its own share of a split, and what is asked of one has to be asked of all. Raises UserError for a batch
+    that the replicas don't divide, with `flag` as its name.
     """
 
     def __init__(
-        self, forward: Callable[[Any], Any], strategy: Any = None, batch: int | None = None, *, flag: str = ""
+        self,
+        forward: Callable[[Any], Any],
+        strategy: Any = None,
+        batch: int | None = None,
+        *,
+        flag: str = "",
+        hold: bool = False,
     ) -> None:
         self._strategy = strategy = strategy or tf.distribute.get_strategy()
         self._share = share = share_of(strategy)
         self._batch = (DEFAULT_REPLICA_BATCH if has_gpu() else CPU_BATCH) * share.replicas if batch is None else batch
         self._flag = flag
+        self._hold = hold
+        self._held: dict[Records, list[Any]] = {}
         if self._batch < 1 or self._batch % share.replicas:
             raise UserError(f"{flag} {batch}: expected a multiple of the {share.replicas} replicas, 1 or more")
 
@@ -146,18 +157,21 @@ class Evaluation:
     ) -> list[np.ndarray]:
         """[n, …] each: position, label, and what `function` says of the parts of a step, without padding."""
         found: list[list[np.ndarray]] = []
+        running: deque[list[Any]] = deque()
         done, samples, replicas = 0, len(records), self._share.replicas
         batch = min(self._batch, -(-samples // replicas) * replicas)  # the rest would be padding
         try:
-            for parts in evaluation_batches(records, batch // replicas, self._share):
+            for parts in self._batches(records, batch // replicas):
                 local = [self._strategy.experimental_local_results(column) for column in function(parts)]
                 for (_, labels, mask, positions), *own in zip(parts, *local, strict=True):
-                    kept = mask.numpy()
-                    found.append([column.numpy()[kept] for column in (positions, labels, *own)])
-                    done += len(found[-1][0])
+                    running.append([mask.numpy(), positions, labels, *own])
+                    done += int(np.count_nonzero(running[-1][0]))
+                while len(running) > _RUNNING * len(parts):  # nobody waits for a device that has nothing else to do
+                    found.append(_kept(running.popleft()))
                 progress(done)
                 if most is not None and done >= most:
                     break
+            found += map(_kept, running)
         except (tf.errors.OpError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -165,6 +179,27 @@ class Evaluation:
             advice = f"choose a smaller {self._flag}, or" if self._flag else ""
             raise UserError(f"{what}: more than the device's memory holds; {advice} end what else uses it") from error
         return [np.concatenate(column) for column in zip(*found, strict=True)]
+
+    def _batches(self, records: Records, replica_batch: int) -> Any:
+        if records in self._held:
+            return self._held[records]
+        batches: Any = evaluation_batches(records, replica_batch, self._share)
+        if self._hold:
+            batches = self._held[records] = [self._on_devices(parts) for parts in batches]
+        return batches
+
+    def _on_devices(self, parts: Any) -> Any:
+        held = []
+        for (images, *others), device in zip(parts, self._strategy.extended.worker_devices, strict=True):
+            with tf.device(device):
+                held.append((tf.identity(images), *others))
+        return tuple(held)
+
+
+def _kept(part: list[Any]) -> list[np.ndarray]:
+    """The rows of columns, of which the mask comes first, that aren't padding."""
+    kept, *columns = part
+    return [column.numpy()[kept] for column in columns]
 
 
 _OUT_OF_MEMORY = ("out of memory", "oom when", "failed to allocate", "bad_alloc", "out_of_memory", "dst tensor is not")

@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=["auto"], help="one or several")
     parser.add_argument("--xla", choices=_XLA, help="default: both, without a GPU off")
     parser.add_argument("--replicas", type=int, nargs="+", default=[1], metavar="N", help="one or several (default: 1)")
-    parser.add_argument("--input", default="memory", choices=("memory", "stream"), help="of the whole loop")
+    add_flags(parser, "input")
     parser.add_argument(
         "--seconds", type=float, default=5.0, metavar="S", help="for each figure, without compilation (default: 5)"
     )

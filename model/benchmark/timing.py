@@ -15,23 +15,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from model.answers.run import read_metrics
 from model.answers.scoring import share_of
-from model.benchmark.flops import forward_flops, peak_tflops, training_flops
-from model.data.batches import training_source
-from model.network.devices import make_strategy
-from model.train.checkpoint import Checkpoints, Progress
+from model.data.batches import input_mode, training_source
+from model.network.devices import gpu_names, make_strategy
+from model.network.flops import forward_flops, peak_of, training_flops
+from model.network.memory import gpu_memory_bytes
+from model.train.checkpoint import Checkpoints, Progress, Writer
 from model.train.loop import Loop, Task
 from model.train.options import TrainConfig
 from model.train.progress import Report
-from model.train.state import TrainState, build_step_model, own_copies
-from model.train.step import (
+from model.train.steps.calls import CALL_STEPS, Steps
+from model.train.steps.state import TrainState, build_step_model, own_copies
+from model.train.steps.step import (
+    compiled,
     make_forward,
     make_forward_backward,
-    make_step,
     policy_of,
     resolve_precision,
     step_seed,
@@ -60,19 +61,20 @@ class Trainer:
         self.config = config
         self.strategy = strategy = make_strategy(config.replicas)
         self.data = data = open_dataset(config.data)
-        self.source = training_source(
-            data.records(config.split), mode=config.input, global_batch=config.global_batch, seed=config.seed
-        )
+        batch, memory = config.global_batch, gpu_memory_bytes(strategy.num_replicas_in_sync)
+        records = data.records(config.split)
+        mode = input_mode(records, mode=config.input, global_batch=batch, device_bytes=memory)
+        self.source = training_source(records, mode=mode, global_batch=batch, seed=config.seed)
         self.precision = precision = resolve_precision(config.precision)
         self.model = build_step_model(config, data.card.image_size, len(data.classes), policy_of(precision))
-        self.state = TrainState(self.model, strategy, config, loss_scaling=precision == "float16")
+        self.state = TrainState(self.model, strategy, config)
         self.parts = next(iter(self.source.batches(0, 1, share_of(strategy))))
         self._last_seconds = 1.0  # a step, of the stage timed last
 
     def time(self, stages: list[str], seconds: float) -> Iterator[dict[str, Any]]:
         """A row for each stage."""
         replicas = self.strategy.num_replicas_in_sync
-        peak = _peak_of_devices(self.precision, replicas)
+        peak = peak_of(gpu_names(), self.precision, replicas)
         timed = {"forward": self._forward, "forward_backward": self._backward, "step": self._step, "loop": self._loop}
         for stage in stages:
             self._last_seconds = per_step = timed[stage](seconds)
@@ -88,12 +90,12 @@ class Trainer:
 
     def _backward(self, seconds: float) -> float:
         config, state, replicas = self.config, self.state, self.strategy.num_replicas_in_sync
-        run = make_forward_backward(self.model, config, replicas)
+        run = compiled(make_forward_backward(self.model, config, replicas), config.xla)
 
         def backward(images: Any, labels: Any) -> Any:
             replica = tf.distribute.get_replica_context().replica_id_in_sync_group
             seed = step_seed(config, tf.zeros([], tf.int64), replica, replicas)
-            result = run(own_copies(state.weights), own_copies(state.statistics), images, labels, seed, tf.ones([]))
+            result = run(own_copies(state.weights), own_copies(state.statistics), images, labels, seed)
             # A value of each gradient: TensorFlow leaves out what nobody asks for.
             return result.loss + tf.add_n([tf.reshape(gradient, [-1])[0] for gradient in result.gradients])
 
@@ -117,18 +119,19 @@ class Trainer:
         return median_seconds(lambda: on_replicas(*dealt), wait, seconds)
 
     def _step(self, seconds: float) -> float:
-        """The bare step: forward, backward, sum over the replicas, update; the same batch again and again."""
-        constant = tf.data.Dataset.from_tensors(self.parts[:1]).repeat()
-        batches = iter(self.strategy.distribute_datasets_from_function(lambda _: constant))
-        steps = make_step(self.model, self.state, self.config, self.strategy, 1 << 20)
-        count = 1
+        """The step and its feed: a batch's way to the device, forward, backward, sum over the replicas, update."""
+        steps = Steps(self.model, self.state, self.config, self.strategy, self.source, _MANY_STEPS)
+        first, count = 0, 1
 
-        def call() -> Any:
-            return steps(batches, tf.constant(0, tf.int64), tf.constant(count, tf.int64))
+        def call() -> None:
+            nonlocal first
+            steps(first, count)
+            first += count
 
-        once = median_seconds(call, lambda result: result[0].numpy(), 0.0)
-        count = max(1, min(100, round(min(0.5, seconds / _ROUNDS) / once)))  # as many as the loop makes in one call
-        return median_seconds(call, lambda result: result[0].numpy(), seconds, count)
+        once = median_seconds(call, lambda _: None, 0.0)
+        # As many as the loop makes in one call.
+        count = max(1, min(CALL_STEPS, round(min(0.5, seconds / _ROUNDS) / once)))
+        return median_seconds(call, lambda _: None, seconds, count)
 
     def _loop(self, seconds: float) -> float:
         """The trainer's own loop with input, log and progress: the median pace of the lines it logs."""
@@ -139,9 +142,10 @@ class Trainer:
             folder = Path(name)
             progress = Progress(config.seed)
             report = Report(folder, total, self.source.steps_per_epoch, out=quiet)
-            checkpoints = Checkpoints(folder, self.state, progress, config)
+            writer = Writer()
+            checkpoints = Checkpoints(folder, self.state, progress, config, writer)
             task = Task(config, self.data, None, folder, self.source, total)
-            Loop(task, self.strategy, self.model, self.state, progress, checkpoints, report).run()
+            Loop(task, self.strategy, self.model, self.state, progress, checkpoints, writer, report).run()
             report.close()
             paces = [line["images_per_second"] for line in read_metrics(folder) if line["kind"] == "train"]
         return config.global_batch / statistics.median(paces[1:])
@@ -168,9 +172,7 @@ def _row(
 
 def machine() -> dict[str, Any]:
     """The devices, without their host's name."""
-    gpus = tf.config.list_physical_devices("GPU")
-    names = [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in gpus]
-    return {"gpus": names, "cpu_cores": available_cores(), "tensorflow": tf.__version__}
+    return {"gpus": gpu_names(), "cpu_cores": available_cores(), "tensorflow": tf.__version__}
 
 
 def median_seconds(call: Callable[[], Any], wait: Callable[[Any], Any], seconds: float, steps: int = 1) -> float:
@@ -193,11 +195,3 @@ def median_seconds(call: Callable[[], Any], wait: Callable[[Any], Any], seconds:
         wait(result)
         rounds.append((time.perf_counter() - began) / calls / steps)
     return statistics.median(rounds)
-
-
-def _peak_of_devices(precision: str, replicas: int) -> float | None:
-    """TFLOP/s of the devices in use together; more replicas than GPUs share them."""
-    names = machine()["gpus"][: max(1, replicas)]
-    peaks = [peak_tflops(name, precision) for name in names]
-    known = [peak for peak in peaks if peak is not None]
-    return float(np.sum(known)) if known and len(known) == len(peaks) else None

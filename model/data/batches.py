@@ -1,14 +1,15 @@
 """From the card to batches: for each step a tuple with one part, (uint8 [B, s, s, 1], int32 [B]), per local replica.
 
-Two sources behind one interface: the whole split as uint8 in host memory, or its shards, streamed. The batches of both
-are a pure function of (seed, epoch, step): a run resumes in mid-epoch by starting at a number. A part is made once, for
-its replica, which takes it by its number: nothing is cut up or put together on the way.
+Three sources behind one interface: the whole split as uint8 on the devices, or in host memory, in the same order; or
+its shards, streamed. Their batches are a pure function of (seed, epoch, step): a run resumes in mid-epoch by starting
+at a number. A part is made once, for its replica, which takes it by its number: nothing is cut up or put together on
+the way.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from pipeline.reader.records import Records
 from schemas.errors import UserError
 
 MEMORY_SHARE = 0.5  # of the memory that is free when a run begins, for the split's images
+DEVICE_SHARE = 0.25  # of a device's memory, of which a step of HWDB's size takes a half
 SHUFFLE_RECORDS = 16_384  # streamed: the reach of the shuffle beyond that of the order of the shards
 _CYCLE_SHARDS = 16  # streamed: shards read at once; part of the order, so not left to tf.data
 _BLOCK_RECORDS = 32
@@ -57,9 +59,10 @@ class TrainingSource(ABC):
         """
 
 
-def input_mode(records: Records, *, mode: str, global_batch: int) -> str:
-    """memory or stream: `mode`, or for auto what fits. Touches no device of TensorFlow's.
+def input_mode(records: Records, *, mode: str, global_batch: int, device_bytes: int = 0) -> str:
+    """device, memory or stream: `mode`, or for auto what fits. Touches no device of TensorFlow's.
 
+    `device_bytes` is the memory of each device that has one of its own, 0 where none has.
     Raises UserError where the records don't fill one batch.
     """
     count = len(records)
@@ -70,8 +73,7 @@ def input_mode(records: Records, *, mode: str, global_batch: int) -> str:
             f"{chosen}, expected at least one batch; choose a smaller one"
         )
     if mode == "auto":
-        fits = count * records.data.card.image_size**2 <= MEMORY_SHARE * free_memory_bytes()
-        mode = "memory" if fits else "stream"
+        mode = fitting_mode(records, device_bytes)
     if mode == "stream" and records.data.is_remote:
         raise UserError(
             f"--input stream: expected shards on this machine, found {records.data.folder}; copy them here, choose a "
@@ -80,13 +82,22 @@ def input_mode(records: Records, *, mode: str, global_batch: int) -> str:
     return mode
 
 
+def fitting_mode(records: Records, device_bytes: int = 0) -> str:
+    size = len(records) * records.data.card.image_size**2
+    if size > MEMORY_SHARE * free_memory_bytes():
+        return "stream"
+    return "device" if size <= DEVICE_SHARE * device_bytes else "memory"
+
+
 def training_source(records: Records, *, mode: str, global_batch: int, seed: int) -> TrainingSource:
-    """The records to train on; `mode` is memory, stream, or auto for what fits.
+    """The records to train on; `mode` is device, memory, stream, or auto for what fits.
 
     Raises DatasetError for a damaged shard, UserError where they don't fill one batch.
     """
-    if input_mode(records, mode=mode, global_batch=global_batch) == "memory":
-        return MemorySource(*load_split(records), global_batch, seed)
+    mode = input_mode(records, mode=mode, global_batch=global_batch)
+    if mode != "stream":
+        source = HeldSource if mode == "device" else MemorySource
+        return source(*load_split(records), global_batch, seed)
     return StreamSource(records, global_batch, seed)
 
 
@@ -104,26 +115,48 @@ class MemorySource(TrainingSource):
             self._labels = tf.constant(labels)
 
     def batches(self, first_step: int, last_step: int, share: Share = Share()) -> Any:
-        replica_batch = self.global_batch // share.replicas
-
-        def gather(number: Any) -> tuple[tuple[Any, Any], ...]:
-            epoch, step = number // self.steps_per_epoch, number % self.steps_per_epoch
-            seed = tf.stack([tf.constant(self._seed, tf.int64), epoch])
-            return tuple(part(seed, step * self.global_batch + replica * replica_batch) for replica in share.local)
-
-        def part(seed: Any, first: Any) -> tuple[Any, Any]:
-            positions = first + tf.range(replica_batch, dtype=tf.int64)
-            index = tf.random.experimental.index_shuffle(positions, seed, tf.constant(self.records - 1, tf.int64))
-            index = tf.ensure_shape(index, [replica_batch])
+        def gather(index: Any) -> tuple[Any, Any]:
             return tf.gather(self._images, index), tf.gather(self._labels, index)
 
-        plain = tf.autograph.experimental.do_not_convert(gather)  # looking for what to convert takes 0.1 s
+        return self._mapped(first_step, last_step, share, gather)
+
+    def _mapped(self, first_step: int, last_step: int, share: Share, of_rows: Callable[[Any], Any]) -> Any:
+        """What `of_rows` makes of the row numbers, int64 [B / R], of each local replica."""
+        replica_batch = self.global_batch // share.replicas
+
+        def parts(number: Any) -> tuple[Any, ...]:
+            epoch, step = number // self.steps_per_epoch, number % self.steps_per_epoch
+            seed = tf.stack([tf.constant(self._seed, tf.int64), epoch])
+            firsts = [step * self.global_batch + replica * replica_batch for replica in share.local]
+            return tuple(of_rows(rows(seed, first)) for first in firsts)
+
+        def rows(seed: Any, first: Any) -> Any:
+            positions = first + tf.range(replica_batch, dtype=tf.int64)
+            index = tf.random.experimental.index_shuffle(positions, seed, tf.constant(self.records - 1, tf.int64))
+            return tf.ensure_shape(index, [replica_batch])
+
+        plain = tf.autograph.experimental.do_not_convert(parts)  # looking for what to convert takes 0.1 s
         steps = tf.data.Dataset.range(first_step, last_step)
         batches = steps.map(plain, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         options = _options()
         # Rewriting so short a pipeline gains nothing, and would copy the images: as much memory again, for a while.
         options.experimental_optimization.apply_default_optimizations = False
         return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
+
+
+class HeldSource(MemorySource):
+    """The whole split on every device: a step takes from it the rows that its batch has in memory mode."""
+
+    mode = "device"
+
+    def on(self, device: str) -> tuple[Any, Any]:
+        """Images and labels, int64, on a device. On the processor's they aren't copied."""
+        with tf.device(device):
+            return tf.identity(self._images), tf.cast(self._labels, tf.int64)
+
+    def rows(self, first_step: int, last_step: int, share: Share = Share()) -> Any:
+        """As `batches`, with int64 [B / R] row numbers in place of each part."""
+        return self._mapped(first_step, last_step, share, lambda index: index)
 
 
 class StreamSource(TrainingSource):

@@ -38,9 +38,11 @@ def draw(run: Path, port: int) -> int:
     """Serves the page until it is interrupted. Raises UserError."""
     # A misspelt flag needn't wait for TensorFlow.
     from model.answers.reading import load_run
+    from model.answers.run import read_run
     from model.draw.server import PageServer
     from model.network.devices import setup_tensorflow
 
+    read_run(run)  # refused before TensorFlow starts
     setup_tensorflow()
     recogniser = load_run(run)
     recogniser.read(np.pad(np.zeros((32, 32), np.uint8), 16, constant_values=255))  # the first one takes a second

@@ -8,7 +8,9 @@ which sends all of it back to each.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import os
 import select
 import socket
 import time
@@ -191,9 +193,12 @@ def _listening(cluster: Cluster) -> socket.socket:
     try:
         return socket.create_server(("", port), family=socket.AF_INET6 if both else socket.AF_INET, dualstack_ipv6=both)
     except OSError as error:
+        mend = "end what has it, perhaps this worker's last start, or choose another port"
+        if error.errno in (errno.EACCES, errno.EPERM):
+            mend = "choose one above 1023"
         raise UserError(
-            f"TF_CONFIG: {cluster.name(cluster.own)} can't listen on port {port} ({error.strerror}); end what has it, "
-            "perhaps this worker's last start, or choose another port on every worker"
+            f"TF_CONFIG: {cluster.name(cluster.own)} can't listen on port {port} ({os.strerror(error.errno or 0)}); "
+            f"{mend} on every worker"
         ) from error
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import faulthandler
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from model.network.cluster import Cluster, Description, meet, parse_cluster
+from model.network.compiled import keep_compiled
+from model.network.memory import gpu_memory_mib, keep_freed_memory
 from schemas.command import EXIT_RUN_LOST
 from schemas.errors import UserError
 
@@ -28,14 +28,17 @@ def setup_tensorflow() -> None:
     To be called before TensorFlow is imported elsewhere. Raises UserError where Keras has begun with another backend.
     """
     keep_freed_memory()
+    keep_compiled()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # AutoGraph imports what it generates from files in the temporary folder, and Python would leave their bytecode there.
-    sys.dont_write_bytecode = True
+    os.environ.setdefault("TF_GPU_THREAD_MODE", "gpu_private")  # what launches kernels shares no thread with the input
     with _quiet_stderr(), _keras_environment():  # what TensorFlow says of the machine before its log level is heard
         import absl.logging
         import keras
         import tensorflow as tf
 
+    # AutoGraph imports what it generates from files in the temporary folder; Python would leave their bytecode there.
+    # Only from here on: an installer may have left it to the first start to compile what was imported above.
+    sys.dont_write_bytecode = True
     import_keras()
     keras.config.set_image_data_format("channels_last")
     keras.config.set_floatx("float32")
@@ -81,23 +84,6 @@ def _keras_environment() -> Iterator[None]:
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
-
-
-def keep_freed_memory() -> None:
-    """Has glibc hand freed memory out again instead of returning it to the kernel; elsewhere it does nothing.
-
-    Batches, gradients and what lies between are megabytes each, and to touch as much new memory costs more than to fill
-    it (benchmarks/log.md). A higher threshold for mappings isn't enough: what a thread's own arena, 64 MiB, has no room
-    for is mapped and unmapped all the same.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_MMAP_MAX, 0)
-        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
-
-
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
-_KEPT_BYTES = 1 << 30  # of free memory at the end of the heap
 
 
 @contextlib.contextmanager
@@ -187,10 +173,21 @@ def place_of(strategy: Any) -> Place:
 
 def own_part(parts: Sequence[Any]) -> Any:
     """Of one part for each local replica, that of the replica that asks: no other one travels to its device."""
+    return parts[replica_number() % len(parts)]
+
+
+def replica_number() -> int:
+    """Of the replica that asks, among all."""
     import tensorflow as tf
 
-    replica = int(tf.get_static_value(tf.distribute.get_replica_context().replica_id_in_sync_group))
-    return parts[replica % len(parts)]
+    return int(tf.get_static_value(tf.distribute.get_replica_context().replica_id_in_sync_group))
+
+
+def gpu_names() -> list[str]:
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    return [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in gpus]
 
 
 def has_gpu() -> bool:
@@ -257,7 +254,7 @@ def _on_gpus(replicas: int, gpus: list[Any]) -> Any:
     if replicas <= len(gpus):
         return tf.distribute.MirroredStrategy(devices)
     shares = [replicas // len(gpus) + (index < replicas % len(gpus)) for index in range(len(gpus))]
-    for gpu, memory, share in zip(gpus, _gpu_memory_mib(), shares, strict=False):
+    for gpu, memory, share in zip(gpus, gpu_memory_mib(), shares, strict=False):
         tf.config.experimental.set_memory_growth(gpu, False)
         limit = int(memory * _GPU_MEMORY_SHARE / share)
         _split(gpu, [tf.config.LogicalDeviceConfiguration(memory_limit=limit)] * share)
@@ -278,18 +275,3 @@ def _split(device: Any, parts: list[Any]) -> None:
             f"{device.name}: can't be split into {len(parts)} logical devices once TensorFlow has started; "
             "start a new process"
         ) from error
-
-
-def _gpu_memory_mib() -> list[int]:
-    """The memory of every visible GPU, in MiB."""
-    query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-    try:
-        lines = subprocess.run(query, check=True, capture_output=True, text=True).stdout.split()
-        memory = [int(line) for line in lines]
-    except (OSError, subprocess.CalledProcessError, ValueError) as error:
-        raise UserError(
-            "--replicas: more replicas than GPUs need nvidia-smi, to split their memory; it can't be run here"
-        ) from error
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    chosen = [int(index) for index in visible.split(",") if index.strip().isdecimal()]
-    return [memory[index] for index in chosen if index < len(memory)] if chosen else memory

@@ -43,7 +43,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def body() -> int:
         flags = parser.parse_args(argv)
-        setup_tensorflow()
         print(write_report(flags.model, flags.data, flags.split, flags.cache_bytes))
         return 0
 
@@ -55,14 +54,15 @@ def write_report(run_folder: Path, data_folder: str | Path, split: str, cache_by
 
     Raises UserError or DatasetError.
     """
-    # TensorFlow takes seconds to import: --help and a misspelt flag needn't wait for it.
-    from model.answers.scoring import Evaluation, forward_of
-
-    # What the model says of the samples, and the images of those to show
     path = run_folder / REPORT
     run, data = read_run(run_folder), open_dataset(data_folder, cache_bytes)
     check_output(path, COMMAND, _OWNED)
     check_data_set(run, data)
+    data.card.split(split)
+    setup_tensorflow()  # takes seconds: what can be refused is refused before
+    from model.answers.scoring import Evaluation, forward_of
+
+    # What the model says of the samples, and the images of those to show
     trust = read_calibration(run_folder)
     records = data.records(split)
     scores = Evaluation(forward_of(load_model(run))).scores(records, trust.temperature)

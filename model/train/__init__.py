@@ -37,24 +37,27 @@ def train(config: TrainConfig) -> int:
 def _train(asked: TrainConfig, interruption: Interruption) -> int:
     # TensorFlow takes seconds to import: --help and a misspelt flag needn't wait for it.
     from model.network.devices import cluster_of_environment, replica_count, setup_tensorflow
+    from pipeline.reader.dataset import open_dataset
 
-    cluster = cluster_of_environment()
+    cluster, data = cluster_of_environment(), open_dataset(asked.data, asked.cache_bytes)
     setup_tensorflow()
     interruption.check()
     from contextlib import nullcontext
     from pathlib import Path
 
     from model.data.batches import input_mode
+    from model.network.memory import gpu_memory_bytes
     from model.train import run_folder
     from model.train.failures import training_failures
     from model.train.loop import evaluated_records
-    from pipeline.reader.dataset import open_dataset
 
     # Input and devices: refused before anything is written
-    folder, data = Path(asked.model_dir), open_dataset(asked.data, asked.cache_bytes)
+    folder = Path(asked.model_dir)
     evaluated, replicas = evaluated_records(asked, data), replica_count(asked.replicas)
     records = data.records(asked.split, asked.where)
-    mode = input_mode(records, mode=asked.input, global_batch=asked.global_batch)
+    mode = input_mode(
+        records, mode=asked.input, global_batch=asked.global_batch, device_bytes=gpu_memory_bytes(replicas)
+    )
     if asked.global_batch % replicas:
         raise UserError(f"--global_batch {asked.global_batch:,}: expected a multiple of the {replicas} replicas")
     if asked.batch_norm and asked.global_batch == replicas:
@@ -92,12 +95,12 @@ def _run(
     from model.data.batches import training_source
     from model.network.devices import has_gpu, make_strategy, place_of
     from model.train import run_folder
-    from model.train.checkpoint import Checkpoints, Progress, last_step
+    from model.train.checkpoint import Checkpoints, Progress, Writer, last_step
     from model.train.failures import writing
     from model.train.loop import Loop, Task
     from model.train.progress import Report
-    from model.train.state import TrainState, build_step_model, start_from
-    from model.train.step import policy_of, resolve_precision, resolve_xla
+    from model.train.steps.state import TrainState, build_step_model, start_from
+    from model.train.steps.step import policy_of, resolve_precision, resolve_xla
 
     # Settings: as the run began, or as this machine would have them
     folder, data = Path(asked.model_dir), records.data
@@ -124,7 +127,7 @@ def _run(
     shared = None
     if config.init_from is not None and not last_step(folder):
         shared = start_from(Path(config.init_from), model, data.classes)
-    state = TrainState(model, strategy, config, loss_scaling=config.precision == "float16")
+    state = TrainState(model, strategy, config)
 
     # Checkpoint: where the run stands
     place = place_of(strategy)
@@ -132,7 +135,8 @@ def _run(
     if place.writes:
         with writing(folder):
             run_folder.begin(folder, description, data.classes)
-    checkpoints = Checkpoints(folder, state, progress, config, place)
+    writer = Writer()
+    checkpoints = Checkpoints(folder, state, progress, config, writer, place)
     resumed = checkpoints.restore()
     if place.writes:
         with writing(folder):
@@ -157,7 +161,7 @@ def _run(
     interruption.check()
     interruption.advice = "the same command goes on from the last checkpoint"
     try:
-        return Loop(task, strategy, model, state, progress, checkpoints, report, interruption).run()
+        return Loop(task, strategy, model, state, progress, checkpoints, writer, report, interruption).run()
     finally:
         report.close()
 

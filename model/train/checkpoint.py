@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,7 @@ from model.network.devices import ALONE, Place
 from model.train.failures import writing
 from model.train.options import TrainConfig
 from model.train.run_folder import CHECKPOINTS
-from model.train.state import TrainState
+from model.train.steps.state import STATE_FIELDS, TrainState, first_copy
 from schemas.errors import UserError
 
 _SECONDS_BETWEEN = 300.0
@@ -47,31 +50,66 @@ class Progress(tf.Module):
         return True
 
 
+class Writer:
+    """Writes files beside the steps, one after the other. What failed is raised by a later call, `wait` at the latest.
+
+    As a context it waits for all of them at its end.
+    """
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "writer")
+        self._begun: dict[str, Future[None]] = {}
+
+    def begin(self, what: str, copy: Callable[[], None], write: Callable[[], None]) -> None:
+        """`copy` now, once an earlier `write` of the same has read the last copy; `write` beside the steps."""
+        for one, future in list(self._begun.items()):
+            if one == what or future.done():
+                self._begun.pop(one).result()
+        copy()
+        self._begun[what] = self._thread.submit(write)
+
+    def wait(self) -> None:
+        while self._begun:
+            self._begun.popitem()[1].result()
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._thread.shutdown()
+        if kind is None:
+            self.wait()
+
+
 class Checkpoints:
-    """Saves and restores a run; what a worker that doesn't write saves is thrown away."""
+    """Saves and restores a run; of several workers one saves."""
 
     def __init__(
-        self, folder: Path, state: TrainState, progress: Progress, config: TrainConfig, place: Place = ALONE
+        self,
+        folder: Path,
+        state: TrainState,
+        progress: Progress,
+        config: TrainConfig,
+        writer: Writer,
+        place: Place = ALONE,
     ) -> None:
         self._progress = progress
         # The clocks of several workers can't agree on a step.
         self._every_steps = config.checkpoint_steps or (_WORKERS_STEPS_BETWEEN if place.workers > 1 else None)
-        where = folder / CHECKPOINTS
-        checkpoint = tf.train.Checkpoint(state=state, progress=progress)
-        self._latest = tf.train.CheckpointManager(checkpoint, str(where), max_to_keep=_KEPT)
-        # Saving is collective: every worker takes part, and the chief's is kept.
-        aside = where / f".worker-{place.worker}"
-        self._manager = (
-            self._latest if place.writes else tf.train.CheckpointManager(checkpoint, str(aside), max_to_keep=1)
-        )
-        self._checkpoint = checkpoint
+        self._checkpoint = tf.train.Checkpoint(state=state, progress=progress)
+        self._state, self._copies = state, tf.Module(name="train_state")
+        self._progress_copy = Progress(0)
+        copied = tf.train.Checkpoint(state=self._copies, progress=self._progress_copy)
+        self._manager = tf.train.CheckpointManager(copied, str(folder / CHECKPOINTS), max_to_keep=_KEPT)
+        self._writes = place.writes
+        self._writer = writer
         self.saved_step: int | None = None
-        """The step of the last checkpoint, or None if there is none."""
+        """The step of the last checkpoint that was begun, or None if there is none."""
         self._saved_at = time.monotonic()
 
     def restore(self) -> bool:
         """Goes back to the last checkpoint; False if there is none. Raises UserError for a damaged one."""
-        path = self._latest.latest_checkpoint
+        path = self._manager.latest_checkpoint
         if path is None:
             return False
         try:
@@ -107,14 +145,30 @@ class Checkpoints:
         return None if self._every_steps is None else self._every_steps - step % self._every_steps
 
     def save(self, step: int) -> None:
-        """Raises UserError where the disk is full."""
+        """Copies the state, and writes it beside the steps. Raises UserError where the disk was full before."""
         if step == self.saved_step:
             return
         self._progress.step.assign(step)
-        with writing(self._manager.directory):
-            self._manager.save(checkpoint_number=step)
+        if self._writes:
+            self._writer.begin("checkpoint", self._copy, partial(self._write, step))
         self.saved_step = step
         self._saved_at = time.monotonic()
+
+    def _copy(self) -> None:
+        with tf.device("CPU:0"):
+            for name in STATE_FIELDS:
+                values = [first_copy(variable) for variable in getattr(self._state, name, [])]
+                if not hasattr(self._copies, name):
+                    setattr(self._copies, name, [tf.Variable(value, trainable=False) for value in values])
+                    continue
+                for variable, value in zip(getattr(self._copies, name), values, strict=True):
+                    variable.assign(value)
+            for variable, value in zip(self._progress_copy.variables, self._progress.variables, strict=True):
+                variable.assign(value)
+
+    def _write(self, step: int) -> None:
+        with writing(self._manager.directory):
+            self._manager.save(checkpoint_number=step)
 
 
 def last_step(folder: Path) -> int:

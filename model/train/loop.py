@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,22 @@ import tensorflow as tf
 from model.answers.calibration import CALIBRATION
 from model.answers.metrics import TOP
 from model.answers.run import MODEL
-from model.answers.scoring import Evaluation, share_of
-from model.data.batches import TrainingSource
+from model.answers.scoring import Evaluation
+from model.data.batches import TrainingSource, fitting_mode
 from model.data.examples import damaged
-from model.network.devices import place_of
-from model.train.checkpoint import Checkpoints, Progress
+from model.network.devices import gpu_names, has_gpu, place_of
+from model.network.flops import peak_of, training_flops
+from model.train.checkpoint import Checkpoints, Progress, Writer
 from model.train.failures import is_lost, writing
 from model.train.interruption import Interrupted, Interruption, exit_status_of, name_of
 from model.train.options import TrainConfig
+from model.train.profiling import TRACE, Profile
 from model.train.progress import Report
-from model.train.state import TrainState, build_plain_model, set_evaluated_weights
-from model.train.step import make_forward, make_step, make_total
-from model.train.update import learning_rate
+from model.train.run_folder import TENSORBOARD
+from model.train.steps.calls import CALL_STEPS, Steps
+from model.train.steps.state import TrainState, build_plain_model, first_variables, set_evaluated_weights
+from model.train.steps.step import compiled, make_forward, make_total
+from model.train.steps.update import learning_rate, update_norm
 from pipeline.reader.dataset import Dataset
 from pipeline.reader.records import Records
 from schemas.command import EXIT_TERMINATED
@@ -66,6 +71,7 @@ class Loop:
         state: TrainState,
         progress: Progress,
         checkpoints: Checkpoints,
+        writer: Writer,
         report: Report,
         interruption: Interruption | None = None,
     ) -> None:
@@ -75,18 +81,29 @@ class Loop:
         self._state = state
         self._progress = progress
         self._checkpoints = checkpoints
+        self._writer = writer
         self._report = report
-        self._steps = make_step(model, state, task.config, strategy, task.total_steps)
+        self._steps = Steps(model, state, task.config, strategy, task.source, task.total_steps, self._say)
         forward = make_forward(model, state, task.config)
-        self._evaluation = Evaluation(forward, strategy, task.config.global_batch, flag="--global_batch")
+        self._evaluation = Evaluation(
+            forward, strategy, task.config.global_batch, flag="--global_batch", hold=_fits_beside(task)
+        )
         self._plain_model: keras.Model | None = None
         self._total = make_total(strategy) if self._workers > 1 else np.asarray
         self._interruption = interruption or Interruption()
         self._evaluated_batches = 0
+        self._profile = Profile(task.folder / TENSORBOARD, task.config.profile if self._workers == 1 else 0)
+        self._flops = training_flops(model)
+        self._peak = peak_of(gpu_names(), task.config.precision, strategy.num_replicas_in_sync)
+        self._update_norm = compiled(update_norm, task.config.xla)
+        self._step_seconds: list[float] = []
+
+    def _say(self, text: str) -> None:
+        self._report.say(text)
 
     def run(self) -> int:
         """Returns the exit status: 0 at the end of the run, 128 + the signal's number if one stopped it."""
-        with self._interruption.held():
+        with self._interruption.held(), self._writer:
             return self._run()
 
     def _run(self) -> int:
@@ -95,9 +112,6 @@ class Loop:
         if step >= total and int(self._progress.evaluated_step.numpy()) >= step:
             self._report.say(f"{self._task.folder}: this run of {total:,} steps is finished")
             return 0
-        # The replicas share one iterator and take their parts: tf.distribute's iterators can hang when they go, and ask
-        # the workers before every step whether there is another one.
-        batches = iter(self._task.source.batches(step, total, share_of(self._strategy)))
         seconds_per_step, fresh = 0.0, True
         sums, since = self._progress.unlogged.numpy(), (step, time.monotonic())
         while True:
@@ -112,14 +126,22 @@ class Loop:
             if self._checkpoints.due(step) or step >= total:
                 self._checkpoints.save(step)
             if step >= total:
+                self._writer.wait()
+                self._profile.end()  # of a run with fewer steps than were to be traced
                 self._report.say(f"{self._task.folder / MODEL}: the model to use")
                 return 0
+            if not fresh:
+                self._profile.begin()
             count = self._call_steps(step, seconds_per_step)
             started = time.monotonic()
-            losses, accuracies = self._call(batches, step, count)
+            figures = self._call(step, count)
             taken = (time.monotonic() - started) / count
             seconds_per_step = 0.0 if fresh else taken  # the first call compiles
-            for number, (loss, accuracy) in enumerate(zip(losses, accuracies, strict=True), start=step + 1):
+            self._step_seconds += [taken] * count
+            traced = self._profile.made(count)
+            if traced is not None:
+                self._say(f"{traced}: the trace, of TensorBoard; {TRACE} in it is for Perfetto")
+            for number, (loss, accuracy, _) in enumerate(figures, start=step + 1):
                 if not np.isfinite(loss):
                     raise self._diverged(number, float(loss))
                 sums += (loss, accuracy, 1)
@@ -129,10 +151,8 @@ class Loop:
             pace = self._images_per_second(step, since, taken)
             self._report.bar(step, sums[0] / sums[2], sums[1] / sums[2], pace)
             if step % self._task.config.log_steps == 0 or step == total:
-                rate = float(learning_rate(step - 1, self._task.config, total))
-                self._report.train(
-                    step, loss=sums[0] / sums[2], accuracy=sums[1] / sums[2], learning_rate=rate, images_per_second=pace
-                )
+                mean = {"loss": sums[0] / sums[2], "accuracy": sums[1] / sums[2]}
+                self._report.train(step, **mean, **self._figures(step, pace), gradient_norm=float(figures[-1, 2]))
                 sums, since = np.zeros(3), (step, time.monotonic())
             self._progress.unlogged.assign(sums)
 
@@ -140,6 +160,8 @@ class Loop:
         """How many steps the next call makes: up to whatever comes next, or half a second."""
         config, per_epoch = self._task.config, self._task.source.steps_per_epoch
         limits = [
+            CALL_STEPS,
+            self._profile.left or CALL_STEPS,
             self._task.total_steps - step,
             per_epoch - step % per_epoch,
             config.log_steps - step % config.log_steps,
@@ -153,10 +175,9 @@ class Loop:
             limits.append(max(1, int(_CALL_SECONDS / seconds_per_step)) if seconds_per_step else 1)
         return min(limits)
 
-    def _call(self, batches: Any, step: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    def _call(self, step: int, count: int) -> np.ndarray:
         try:
-            losses, accuracies = self._steps(batches, tf.constant(step, tf.int64), tf.constant(count, tf.int64))
-            return losses.numpy(), accuracies.numpy()
+            return self._steps(step, count)
         except (tf.errors.DataLossError, tf.errors.OutOfRangeError, tf.errors.FailedPreconditionError) as error:
             if self._workers > 1 and is_lost(error):
                 raise
@@ -194,11 +215,31 @@ class Loop:
             return
         if self._plain_model is None:
             self._plain_model = build_plain_model(task.config, task.data.card.image_size, len(task.data.classes))
-        set_evaluated_weights(self._plain_model, self._state)
-        path = task.folder / MODEL
-        with writing(path), replaced(path) as temporary:
-            self._plain_model.save(temporary)
-            (task.folder / CALIBRATION).unlink(missing_ok=True)  # it was of another model
+        self._writer.begin(
+            "model",
+            partial(set_evaluated_weights, self._plain_model, self._state),
+            partial(_write_model, self._plain_model, task.folder),
+        )
+
+    def _figures(self, step: int, pace: float) -> dict[str, float]:
+        """What a line of metrics.jsonl says of the last step, of the pace and of the device."""
+        config, state = self._task.config, first_variables(self._state)
+        rate = learning_rate(step - 1, config, self._task.total_steps)
+        moved = state["weights"], state["first_moments"], state["second_moments"]
+        middle, late = np.percentile(self._step_seconds, [50, 95])
+        self._step_seconds = []
+        figures = {
+            "learning_rate": float(rate),
+            "update_norm": float(self._update_norm(*moved, tf.constant(step - 1), rate, config.weight_decay)),
+            "images_per_second": pace,
+            "step_ms_median": round(1e3 * middle, 3),
+            "step_ms_95": round(1e3 * late, 3),
+        }
+        if self._peak is not None:
+            figures["share_of_peak"] = round(pace * self._flops / (self._peak * 1e12), 4)
+        if has_gpu():
+            figures["device_bytes"] = tf.config.experimental.get_memory_info("GPU:0")["peak"]
+        return figures
 
     def _images_per_second(self, step: int, since: tuple[int, float], seconds_per_step: float) -> float:
         steps, seconds = step - since[0], time.monotonic() - since[1]
@@ -206,6 +247,7 @@ class Loop:
         return round(pace * self._task.config.global_batch, 1)
 
     def _diverged(self, step: int, loss: float) -> UserError:
+        self._writer.wait()
         saved = self._checkpoints.saved_step
         good = "there is no checkpoint yet" if saved is None else f"the last good checkpoint is that of step {saved:,}"
         return UserError(
@@ -225,7 +267,22 @@ class Loop:
 
     def _stopped(self, step: int) -> int:
         self._checkpoints.save(step)
+        self._writer.wait()
         number = self._interruption.number
         name = name_of(number or signal.SIGTERM)
         self._report.say(f"stopped by {name} after step {step:,}, saved; the same command resumes")
         return EXIT_TERMINATED if number is None else exit_status_of(number)
+
+
+def _fits_beside(task: Task) -> bool:
+    """Whether the split to evaluate on may lie where the training split lies."""
+    if task.evaluated is None or task.source.mode == "stream":
+        return False
+    return fitting_mode(task.evaluated) != "stream"
+
+
+def _write_model(model: keras.Model, folder: Path) -> None:
+    path = folder / MODEL
+    with writing(path), replaced(path) as temporary:
+        model.save(temporary)
+        (folder / CALIBRATION).unlink(missing_ok=True)  # it was of another model

@@ -14,13 +14,17 @@ from schemas.errors import UserError
 
 MODEL_FLAGS = ("arch", "width", "head", "dense_width", "batch_norm", "dropout")
 """What decides the network and its weights' shapes."""
-PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+PRECISIONS = ("auto", "float32", "bfloat16")
 DENSE_WIDTH = 4096
 
 _COUNT = (lambda value: value >= 1, "1 or more")
 _NATURAL = (lambda value: value >= 0, "0 or more")
 _SHARE = (lambda value: 0 <= value < 1, "0 or more, less than 1")
 _POSITIVE = (lambda value: 0 < value < float("inf"), "more than 0")
+_PRECISION = (
+    lambda value: value != "float16",
+    "bfloat16, or float32 on a GPU without it; what began with float16 begins anew in another --model_dir",
+)
 _SEED = (lambda value: 0 <= value < 1 << 31, f"less than {1 << 31}, 0 or more")
 
 
@@ -80,7 +84,9 @@ class TrainConfig:
         None, "the split to evaluate on after each epoch", shown="validation, if there is one", metavar="SPLIT"
     )
     input: str = _flag(
-        "auto", "the split held in memory, or streamed from its shards", choices=("auto", "memory", "stream")
+        "auto",
+        "where the split lies: on each GPU, in the machine's memory, or in its shards; auto is the first that fits",
+        choices=("auto", "device", "memory", "stream"),
     )
     augment: str = _flag("light", "random distortions of the training images", choices=("none", "light", "full"))
     epochs: int = _flag(20, "times the split is seen", _COUNT)
@@ -107,7 +113,9 @@ class TrainConfig:
     clip_norm: float = _flag(5.0, "largest global norm of the gradient; 0 is off", _NATURAL)
     weight_decay: float = _flag(0.05, "decoupled, on kernels only", _NATURAL)
     seed: int = _flag(0, "of weights, order, dropout and augmentation", _SEED)
-    precision: str = _flag("auto", "of the convolutions; auto is 16 bits on GPUs that have it", choices=PRECISIONS)
+    precision: str = _flag(
+        "auto", "of the convolutions; auto is bfloat16 on GPUs that have it", _PRECISION, choices=PRECISIONS
+    )
     xla: bool | None = _flag(
         None, "compile the step with XLA", action=argparse.BooleanOptionalAction, shown="where there is a GPU"
     )
@@ -118,6 +126,7 @@ class TrainConfig:
         None, "steps between checkpoints", _COUNT, type=int, shown="every five minutes"
     )
     log_steps: int = _flag(50, "steps between the lines of metrics.jsonl", _COUNT)
+    profile: int = _flag(0, "steps to trace once the first have compiled, for TensorBoard and Perfetto", _NATURAL)
 
     def __post_init__(self) -> None:
         for one in fields(self):

@@ -16,7 +16,11 @@ from model.train.failures import writing
 from model.train.run_folder import TENSORBOARD
 
 _BAR_CELLS = 24
-_NUMBERS = ("loss", "accuracy", "top5", "learning_rate", "images_per_second")
+_NUMBERS = (
+    "loss", "accuracy", "top5", "learning_rate", "images_per_second", "gradient_norm", "update_norm", "step_ms_median",
+    "step_ms_95", "share_of_peak", "device_bytes",
+)  # fmt: skip
+"""Those that have a curve in TensorBoard."""
 
 
 class Report:
@@ -61,7 +65,7 @@ class Report:
             self._line_shown = False
 
     def train(self, step: int, **numbers: float) -> None:
-        """A logged step: loss, accuracy, learning_rate, images_per_second."""
+        """A logged step: loss, accuracy, learning_rate, images_per_second, and what else is a curve."""
         self._record({"kind": "train", "step": step, "epoch": self.epoch_of(step), **numbers})
         if not self._terminal:
             self.say(

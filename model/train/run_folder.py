@@ -29,7 +29,7 @@ CHECKPOINTS = "checkpoints"
 TENSORBOARD = "tensorboard"
 
 _LIBRARIES = ("tensorflow", "keras", "numpy")
-_FREE_FLAGS = ("data", "model_dir", "cache_bytes", "checkpoint_steps")
+_FREE_FLAGS = ("data", "model_dir", "cache_bytes", "checkpoint_steps", "profile")
 """What may differ when a run goes on: none of it changes which samples a step sees, or what it computes from them."""
 _UNSETTLED = ("auto", None)
 _SETTLED_ONCE = ("precision", "xla")  # and for good; of the replicas a user has to say that they are to be as they were

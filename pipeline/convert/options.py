@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.source.origins import ORIGINS
 from pipeline.steps.settings import DEFAULT_PRESET, PRESETS, STEPS, PreprocessConfig
 from schemas.command import Parser, at_least, expanded, expanded_flag
 from schemas.dataset import MAX_SHARDS, SPLITS
@@ -38,6 +39,8 @@ class Settings:
     target_shard_bytes: int = 64 << 20  # 64 MiB
     max_reject_fraction: float = 0.01
     sample_fraction: float = 1.0
+    origin: str | None = None
+    """Whose handwriting it is, one of ORIGINS; None where that isn't known."""
     staging: str | None = None
     """The folder of the staged pieces; None for _staging in the output."""
     keep_staging: bool = False
@@ -55,6 +58,8 @@ class Settings:
         object.__setattr__(self, "beam", [expanded_flag(_in_utf8(word)) for word in self.beam])
         if self.preset not in PRESETS:
             raise UserError(f"--preset {self.preset}: expected {' or '.join(PRESETS)}")
+        if self.origin not in (None, *ORIGINS):
+            raise UserError(f"--origin {self.origin}: expected {' or '.join(ORIGINS)}")
         for name, low, below in (("validation_fraction", 0, 1), ("max_reject_fraction", 0, None)):
             _check_fraction(name, getattr(self, name), low=low, below=below)
         at_least(1, "--target_shard_bytes", self.target_shard_bytes)
@@ -105,6 +110,12 @@ def _parser() -> Parser:
         default=Settings.validation_fraction,
         metavar="F",
         help="the share of train's writers that goes to validation, chosen by hash (default: 0)",
+    )
+    add(
+        "--origin",
+        choices=tuple(ORIGINS),
+        help="whose handwriting it is: casia puts its licence, citation and homepage on the card, drawn says that "
+        "hwdb sample made it (default: the card doesn't say)",
     )
     add(
         "--classes",

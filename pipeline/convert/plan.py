@@ -16,8 +16,9 @@ from pipeline.shards.staging import has_kept_chunks, private_folder
 from pipeline.shards.unfinished import Unfinished
 from pipeline.source.archives import list_inputs, parse_input
 from pipeline.source.members import Member
+from pipeline.source.origins import ORIGINS
 from schemas.classes import ClassList, ClassListError, default_classes, parse_classes
-from schemas.dataset import MANIFEST_FOLDER, SPLITS, STAGING_FOLDER, PassedOver
+from schemas.dataset import MANIFEST_FOLDER, SPLITS, STAGING_FOLDER, Origin, PassedOver
 from schemas.errors import UserError, explained, printable
 
 _RECORD_BYTES = 5_000  # of CASIA's records, on average: for the number of shards, which needn't be exact
@@ -41,6 +42,7 @@ class Conversion:
     """Whether there are pieces in it already that some conversion has kept."""
     max_reject_fraction: float
     passed_over: PassedOver = field(default_factory=PassedOver)
+    origin: Origin | None = None
     warnings: Sequence[str] = ()
     """What to say of the inputs before they are converted."""
 
@@ -116,6 +118,7 @@ def plan_conversion(settings: Settings) -> Conversion:
         has_kept=has_kept_chunks(folder),
         max_reject_fraction=settings.max_reject_fraction,
         passed_over=listing.passed_over,
+        origin=ORIGINS[settings.origin] if settings.origin else None,
         warnings=listing.warnings,
     )
 

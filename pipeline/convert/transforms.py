@@ -176,7 +176,7 @@ class Publish(_FileFn):
         chunks = [receipt for receipt in receipts if isinstance(receipt, ChunkReceipt)]
         shards = [receipt for receipt in receipts if isinstance(receipt, ShardReceipt)]
         shards += self._write_empty_shards({(receipt.split, receipt.shard) for receipt in shards})
-        card = publish.build_card(job.members, chunks, shards, job.config, job.passed_over)
+        card = publish.build_card(job.members, chunks, shards, job.config, job.passed_over, job.origin)
         publish.check_sources(job.members)
         check_rejects(card, job.max_reject_fraction)
         publish.write_side_files(card, job.config, job.output)

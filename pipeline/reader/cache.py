@@ -52,7 +52,7 @@ class ShardCache:
                     with contextlib.suppress(FileNotFoundError):  # another process may have made room meanwhile
                         stream = open(path, "rb")  # noqa: SIM115
                         if os.fstat(stream.fileno()).st_size == shard.bytes:
-                            os.utime(stream.fileno(), ns=(time.time_ns(),) * 2)  # a file system's own clock ticks slowly
+                            os.utime(stream.fileno(), ns=(time.time_ns(),) * 2)  # its own clock ticks slowly
                             return stream
                     self._fetch(shard, path)
 

@@ -17,11 +17,13 @@ from pipeline.shards.staging import ChunkReceipt
 from pipeline.source.members import Member, what_instead
 from schemas import dataset
 from schemas.classes import ClassList
-from schemas.dataset import Card, Counts, MemberInput, PassedOver, Split
+from schemas.dataset import Card, Counts, MemberInput, Origin, PassedOver, Split
 from schemas.errors import UserError, explained, printable
 from schemas.example import FORMAT_VERSION, IMAGE, LABEL, SAMPLE_ID
 from schemas.manifest import DROPPED, KEPT, REJECTED
 
+_CALLED_CASIAS = ("1.0.0", "1.1.0", "1.2.0")
+"""Formats whose dataset_info.json says so of any archive."""
 _MOST_HEADS = 100  # members of which the first bytes are asked what they are instead of GNT
 
 
@@ -31,6 +33,7 @@ def build_card(
     shards: Iterable[ShardReceipt],
     config: ConvertConfig,
     passed_over: PassedOver | None = None,
+    origin: Origin | None = None,
 ) -> Card:
     """The card of a finished conversion. Raises RuntimeError if any record that was read isn't accounted for."""
     read, lost, uncompiled = Counter[tuple[str, str]](), Counter[tuple[str, str]](), False
@@ -67,6 +70,7 @@ def build_card(
         splits=splits,
         inputs=inputs,
         passed_over=passed_over,
+        origin=origin,
     )
 
 
@@ -168,7 +172,7 @@ def _tfds_info(card: Card) -> dict[str, Any]:
     return {
         "name": "hwdb",
         "version": card.format_version,
-        "description": "Handwritten Chinese characters of CASIA-HWDB.",
+        **_tfds_origin(card),
         "fileFormat": "tfrecord",
         "splits": [
             {
@@ -181,6 +185,21 @@ def _tfds_info(card: Card) -> dict[str, Any]:
         ],
         "supervisedKeys": {"tuple": {"items": [{"featureKey": IMAGE}, {"featureKey": LABEL}]}},
     }
+
+
+def _tfds_origin(card: Card) -> dict[str, Any]:
+    origin = card.origin
+    if card.format_version in _CALLED_CASIAS:
+        return {"description": "Handwritten Chinese characters of CASIA-HWDB."}
+    if origin is None:
+        return {"description": "Handwritten Chinese characters."}
+    fields = {
+        "description": f"Handwritten Chinese characters: {origin.name}.",
+        "citation": origin.citation,
+        "location": origin.homepage and {"urls": [origin.homepage]},
+        "redistributionInfo": origin.license and {"license": origin.license},
+    }
+    return {name: value for name, value in fields.items() if value}
 
 
 def _tfds_features(card: Card) -> dict[str, Any]:

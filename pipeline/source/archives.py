@@ -181,7 +181,8 @@ def _look_into_zip(one: Input, file: storage.StoredFile, root: str, found: _Foun
             found.pass_over(of_zip, other.path, partial(other.head, stream, kinds.HEAD_BYTES))
     if not entries:
         names = f": {_named(found.passed[passed:])}" if others else ""
-        what = f"expected .gnt files in the zip, found {len(others)} others{names}"
+        count = f"{len(others)} other file{'s' * (len(others) > 1)}" if others else "none"
+        what = f"expected .gnt files in the zip, found {count}{names}"
         raise UserError(f"{file.path}: {what}; is this the right archive?")
     members = [
         Member(

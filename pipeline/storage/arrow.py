@@ -74,7 +74,16 @@ class ArrowFiles(RemoteFiles):
             list(executor.map(delete_one, paths))
 
     def connect(self, url: str) -> Any:
-        return _connect(os.getpid(), _root(url))
+        expected = f"{url}: expected a path, or a URL with s3://, gs://, abfs:// or hdfs://"
+        scheme = url.partition("://")[0]
+        if scheme in ("http", "https", "ftp"):
+            raise UserError(f"{expected}, found {scheme}://; download it, and name the file here")
+        if scheme == "file":
+            raise UserError(f"{expected}, found file://; name a local file by its path")
+        try:
+            return _connect(os.getpid(), _root(url))
+        except (ValueError, OSError) as error:
+            raise UserError(f"{expected}, found another; pyarrow says: {str(error).splitlines()[0]}") from error
 
     def explain(self, error: Exception, url: str) -> str:  # noqa: ARG002
         # Google's client says a status, a text and much that only its programmers read.
@@ -107,14 +116,5 @@ def _connect(_process: int, root: str) -> Any:
         if emulator := os.environ.get("STORAGE_EMULATOR_HOST"):
             scheme, _, host = emulator.rpartition("://")
             url = url.replace("://", "://anonymous@", 1) + f"&scheme={scheme or 'http'}&endpoint_override={host}"
-    expected = f"{root}: expected a path, or a URL with s3://, gs://, abfs:// or hdfs://"
-    scheme = root.partition("://")[0]
-    if scheme in ("http", "https", "ftp"):
-        raise UserError(f"{expected}, found {scheme}://; download it, and name the file here")
-    try:
-        files, folder = fs.FileSystem.from_uri(url)
-    except (ValueError, OSError) as error:
-        raise UserError(f"{expected}, found another; pyarrow says: {str(error).splitlines()[0]}") from error
-    if isinstance(files, fs.LocalFileSystem):
-        raise UserError(f"{expected}, found file://; name a local file by its path")
+    files, folder = fs.FileSystem.from_uri(url)
     return fs.SubTreeFileSystem(folder, files)

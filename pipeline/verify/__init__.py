@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 from pipeline import storage
 from schemas.command import EXIT_DIFFERENT, Parser, at_least, path_or_url, prints_its_product, run_command
+from schemas.dataset import CARD
 from schemas.errors import UserError
 from schemas.machine import available_cores
 
 if TYPE_CHECKING:
     from pipeline.verify.check import Advance
+    from pipeline.verify.findings import Finding
 
 _UNCHECKED = (
     "the archives weren't looked at: whether a bitmap_digest, and an ink_fraction, a crop, a width and a height that "
@@ -32,15 +34,20 @@ def verify(arguments: argparse.Namespace) -> int:
     """Checks the data set and prints what was found. Raises UserError where there is nothing to check."""
     # Arrow and OpenCV take a second to import: --help and a misspelt flag needn't wait for them.
     from pipeline.source.archives import parse_input
-    from pipeline.verify.check import check_dataset
+    from pipeline.verify.check import check_dataset, check_export
     from pipeline.verify.sources import Selection, check_sources
 
     prints_its_product()
     started = time.monotonic()
     folder: str = arguments.folder.rstrip("/") or "/"
+    exported = None if storage.exists(storage.join(folder, CARD)) else check_export(folder)
+    if exported is not None and arguments.against:
+        raise UserError(f"{folder}: expected a data set for --against, found its export; name the data set it is of")
+    if exported is not None:
+        return _said_of_export(folder, *exported, time.monotonic() - started)
     inputs = [parse_input(argument, "--against") for argument in arguments.against]
     selection = Selection(None if arguments.all else arguments.sample, arguments.seed)
-    with _progress() as advance:
+    with progress() as advance:
         report = check_dataset(folder, arguments.processes, advance("Checking"))
         can_recompute = bool(report.card and report.classes and report.has_rows)
         if inputs and can_recompute:
@@ -59,8 +66,16 @@ def verify(arguments: argparse.Namespace) -> int:
     return EXIT_DIFFERENT if report.findings else 0
 
 
+def _said_of_export(folder: str, findings: Sequence[Finding], files: int, size: int, seconds: float) -> int:
+    for finding in findings:
+        print(finding)
+    state = f"{len(findings):,} findings" if findings else "intact"
+    print(f"{folder}: {state}; an export of {files:,} files, {size:,} bytes, {seconds:,.1f} s")
+    return EXIT_DIFFERENT if findings else 0
+
+
 @contextmanager
-def _progress() -> Iterator[Callable[[str], Advance]]:
+def progress() -> Iterator[Callable[[str], Advance]]:
     """What each stage tells its advance, as a bar on a terminal; nothing in a log."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -85,7 +100,12 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         epilog="--s3_endpoint_url=URL and its kin lead to a store that isn't Amazon's: docs/object-storage.md.",
     )
     add = parser.add_argument
-    add("folder", type=path_or_url, metavar="DIR", help="the folder of a data set, or its URL")
+    add(
+        "folder",
+        type=path_or_url,
+        metavar="DIR",
+        help="the folder of a data set or of its export as Parquet, or its URL",
+    )
     add(
         "--against",
         type=path_or_url,

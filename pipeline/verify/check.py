@@ -1,7 +1,8 @@
-"""A whole data set: the card, the files, every shard in a process of its own, and what all of them add up to."""
+"""A whole data set: the card, the files, every shard in a process of its own, what all add up to; or its export."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -11,15 +12,21 @@ from multiprocessing import get_context
 from typing import Any, TypeVar
 
 from pipeline import storage
-from pipeline.reader.dataset import preprocess_config, read_card, read_rows
+from pipeline.reader.dataset import preprocess_config, read_card, read_file, read_rows
 from pipeline.verify import card as card_checks
 from pipeline.verify.findings import Finding, Findings
 from pipeline.verify.ledger import Tally, gaps
 from pipeline.verify.rows import ShardJob
 from pipeline.verify.shard import ShardReport, check_shard
 from schemas.classes import ClassList
+from schemas.command.outputs import read_sums
 from schemas.dataset import CARD, Card, DamagedCard
-from schemas.errors import UserError
+from schemas.errors import UserError, explained, printable
+from schemas.machine import is_litter
+
+SUMS = "SHA256SUMS"
+"""Of an export: what sha256sum writes, of every other file; it is written last."""
+_AGAIN = "copy it again, or export again: the same data set gives the same bytes"
 
 SMALL_BYTES = 32 << 20  # 32 MiB: less is checked before a second process has started
 
@@ -78,6 +85,35 @@ def check_dataset(folder: str, processes: int, advance: Advance = lambda _, __: 
     return report
 
 
+def check_export(folder: str) -> tuple[list[Finding], int, int] | None:
+    """What is wrong with the files of an export, how many there are, and their bytes; None where there is no export."""
+    content = read_file(folder, SUMS)
+    if content is None:
+        return None
+    try:
+        digests = read_sums(content.decode())
+    except ValueError:
+        return [Finding(SUMS, f"expected a SHA-256 and a name on each line, found something else; {_AGAIN}")], 0, 0
+    with explained(f"read {folder}"):
+        there = {file.path.removeprefix(folder).lstrip("/"): file.size_bytes for file in storage.find(folder)}
+    findings = []
+    for name, digest in digests.items():
+        if name not in there:
+            findings.append(Finding(name, f"expected the file that {SUMS} lists, found none; {_AGAIN}"))
+            continue
+        try:
+            found = _sha256(storage.join(folder, name))
+        except UserError as error:
+            findings.append(Finding(name, str(error)))
+            continue
+        if found != digest:
+            findings.append(Finding(name, f"expected SHA-256 {digest}, found {found}; {_AGAIN}"))
+    foreign = [name for name in there if name not in digests and name != SUMS and not is_litter(name)]
+    only = f"expected only what {SUMS} lists, found this file; move it away"
+    findings += [Finding(printable(name), only) for name in foreign]
+    return findings, len(digests), sum(there.get(name, 0) for name in digests)
+
+
 def pool(processes: int) -> Any:
     """An executor of that many processes; None, in a context, for one: then this process does the work."""
     if processes == 1:
@@ -133,3 +169,8 @@ def _check_ledger(card: Card, results: dict[str, list[ShardReport]], folder: str
                     where.add(f"{gap}; convert again")
                 findings += where.all()
     return findings
+
+
+def _sha256(path: str) -> str:
+    with explained(f"read {path}"), storage.open_read(path) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]

@@ -29,7 +29,7 @@ SLICE_ROWS = 2_000
 BATCH_ROWS = 250_000
 """Rows in memory at once where every record is made again."""
 SMALL_ROWS = 3_000  # fewer are done before a second process has started
-_SAME_EXAMPLES = {("1.0.0", "raw"), ("1.1.0", "raw"), ("1.1.0", "png")}
+_SAME_EXAMPLES = {("1.0.0", "raw"), *((version, how) for version in ("1.1.0", "1.2.0") for how in ("raw", "png"))}
 """(format, encoding) of earlier releases from whose records this one makes the same bytes."""
 
 

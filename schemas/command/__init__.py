@@ -35,6 +35,10 @@ COMMANDS = {
     "convert": ("pipeline.convert", "GNT archives in, TFRecord shards and a Parquet manifest out"),
     "verify": ("pipeline.verify", "is a data set what its conversion wrote, down to the last byte?"),
     "inspect": ("pipeline.inspect", "a data set in figures, pictures, SQL, and a report to hand on"),
+    "parquet": (
+        "pipeline.parquet",
+        "a data set's images as Parquet files with a card, as the Hugging Face Hub shows them",
+    ),
     "sample": ("pipeline.sample", "draws synthetic handwriting as GNT archives, to try everything with"),
     "train": ("model.train", "shards in, a recogniser out"),
     "evaluate": ("model.evaluate", "how well a run reads a split, by character and by writer"),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from schemas.dataset import CARD, is_own_name
@@ -50,6 +51,49 @@ def marked_png(png: bytes, command: str) -> bytes:
     chunk = b"tEXtSoftware\0" + mark_of(command).encode()
     size, check = struct.pack(">I", len(chunk) - 4), struct.pack(">I", zlib.crc32(chunk))
     return png[:_PNG_HEADER_BYTES] + size + chunk + check + png[_PNG_HEADER_BYTES:]
+
+
+def sums_text(digests: Mapping[str, str]) -> str:
+    """What sha256sum writes, and checks with -c: a line for each file, of its SHA-256 and its name."""
+    return "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
+
+
+def read_sums(text: str) -> dict[str, str]:
+    """Name -> SHA-256. Raises ValueError for what sums_text didn't write."""
+    return {name: digest for digest, name in (line.split("  ", 1) for line in text.splitlines())}
+
+
+def files_below(folder: Path) -> dict[str, Path]:
+    """Everything below it but folders, by its name from there."""
+    entries = {entry.relative_to(folder).as_posix(): entry for entry in sorted(folder.rglob("*"))}
+    return {name: entry for name, entry in entries.items() if entry.is_symlink() or not entry.is_dir()}
+
+
+def sha256_of(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def as_summed(sums: str, folders: Collection[str]) -> Owned:
+    """A folder that holds the files that its file `sums` lists, as they were, and no other; or one that is empty.
+
+    It may have `folders` below it.
+    """
+
+    def owned(path: Path) -> Sequence[Path] | None:
+        if not any(path.iterdir()):
+            return []
+        files, digests = files_below(path), read_sums((path / sums).read_text("utf-8"))
+        below = {folder.relative_to(path).as_posix() for folder in path.rglob("*") if folder.is_dir()}
+        if files.keys() != digests.keys() | {sums} or not below <= set(folders):
+            return None
+        if not all(file.is_file() and not file.is_symlink() for file in files.values()):
+            return None
+        if any(sha256_of(files[name]) != digest for name, digest in digests.items()):
+            return None
+        return list(files.values())
+
+    return owned
 
 
 def check_output(path: str | os.PathLike[str], command: str, owned: Owned | None = None) -> Path:

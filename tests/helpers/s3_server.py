@@ -14,6 +14,8 @@ from typing import Any
 
 import boto3
 import pytest
+from moto.core import DEFAULT_ACCOUNT_ID
+from moto.s3.models import s3_backends
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
@@ -64,7 +66,8 @@ class Server:
         self.log.clear()
 
     def put(self, key: str, content: bytes) -> None:
-        self.client.put_object(Bucket=BUCKET, Key=key, Body=content)
+        """Into the server's memory, without a request."""
+        s3_backends[DEFAULT_ACCOUNT_ID]["aws"].put_object(BUCKET, key, content)
 
     def put_folder(self, folder: Path, prefix: str) -> str:
         """Uploads every file in and below a folder; the URL. The log is empty then."""

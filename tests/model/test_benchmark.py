@@ -12,7 +12,7 @@ import pytest
 import tiny_run
 
 from model import benchmark
-from model.benchmark import flops
+from model.network import flops
 from model.network.vgg import build_vgg
 from schemas.errors import UserError
 

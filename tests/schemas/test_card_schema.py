@@ -22,6 +22,7 @@ from schemas.dataset import (
     Card,
     Counts,
     MemberInput,
+    Origin,
     PassedFile,
     PassedOver,
     ShardFile,
@@ -34,8 +35,8 @@ jsonschema = pytest.importorskip("jsonschema", reason="jsonschema isn't installe
 
 SCHEMA: dict[str, Any] = json.loads((ROOT / "schemas/card.schema.json").read_text())
 PARTS: dict[str, Any] = SCHEMA["$defs"]
-SINCE_1_1_1 = {"input": {"lost_bytes", "what"}}
-"""Fields that a card of an earlier format doesn't have."""
+OPTIONAL = {"input": {"lost_bytes", "what"}, "origin": {"license", "citation", "homepage"}}
+"""Fields that a card of an earlier format doesn't have, or that nobody said."""
 
 
 @pytest.fixture
@@ -119,10 +120,11 @@ def test_the_schema_names_the_fields_that_the_code_writes() -> None:
         "input": names(MemberInput),
         "passed_over": names(PassedOver),
         "passed_file": names(PassedFile),
+        "origin": names(Origin),
         "config": set(ConvertConfig().as_json()),
     }.items():
-        assert set(PARTS[part]["required"]) | SINCE_1_1_1.get(part, set()) == set(PARTS[part]["properties"]) == fields
-    assert set(SCHEMA["required"]) | {"passed_over"} == set(SCHEMA["properties"]) == names(Card) | {"digest"}
+        assert set(PARTS[part]["required"]) | OPTIONAL.get(part, set()) == set(PARTS[part]["properties"]) == fields
+    assert set(SCHEMA["required"]) | {"passed_over", "origin"} == set(SCHEMA["properties"]) == names(Card) | {"digest"}
     steps = PARTS["config"]["properties"]["preprocess"]
     assert set(steps["required"]) == set(steps["properties"]) == names(PreprocessConfig)
 

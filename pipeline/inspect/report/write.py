@@ -15,7 +15,7 @@ from pipeline.inspect.report.charts import bars_chart, legend, steps_chart
 from pipeline.inspect.report.contact import Contact
 from pipeline.inspect.report.page import chart, document, folded, section, table, text
 from schemas.command.outputs import mark_of
-from schemas.dataset import MemberInput
+from schemas.dataset import Card, MemberInput
 from schemas.errors import explained
 from schemas.manifest import DROPPED, KEPT, REJECTED
 
@@ -30,6 +30,7 @@ _SECTIONS = {
     "writers": "Writers",
     "steps": "Steps",
     "suspicious": "Suspicious",
+    "origin": "Origin",
     "settings": "Settings",
 }
 
@@ -53,6 +54,7 @@ def write_report(inspected: Inspected, path: str, against: Sequence[str]) -> str
         contact.by_writer(),
         contact.six_steps(),
         contact.suspicious(facts),
+        _origin(inspected.card),
         _settings(inspected),
     ]
     title = f"{storage.base_name(inspected.folder)}: data set report"
@@ -166,6 +168,21 @@ def _histogram(inspected: Inspected, title: str, measure: str, x_title: str, uni
     note = f'<p class="soft">Not drawn: {beyond:,} bitmaps of up to {float(most):,.0f} {unit}.</p>' if beyond else ""
     drawing = steps_chart(series, f"{x_title} (bins of {width})", "% of the split's bitmaps")
     return chart(title, legend(series), drawing, note)
+
+
+def _origin(card: Card) -> str:
+    origin = card.origin
+    if origin is None:
+        said = "Whose handwriting it is, and on what terms, isn't on the card; convert's --origin puts it there."
+        return section("origin", "Origin", f'<div class="card"><p>{said}</p></div>')
+    facts = {"name": origin.name, "licence": origin.license or "none is stated", "homepage": origin.homepage}
+    rows = [[name, value] for name, value in facts.items() if value]
+    cite = f'<p>Cite:</p><div class="scroll"><pre>{_lines(origin.citation)}</pre></div>' if origin.citation else ""
+    return section("origin", "Origin", f'<div class="card">{table(["", ""], rows)}{cite}</div>')
+
+
+def _lines(value: str) -> str:
+    return "\n".join(map(text, value.splitlines()))
 
 
 def _settings(inspected: Inspected) -> str:

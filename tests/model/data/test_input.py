@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from tiny_dataset import CHARACTERS, image_of, write_dataset
 
-from model.data.batches import Share, TrainingSource, evaluation_batches, training_source
+from model.data.batches import Share, TrainingSource, evaluation_batches, input_mode, training_source
 from model.data.examples import load_split
 from pipeline.reader.dataset import open_dataset
 from schemas.dataset import CARD, Card, DatasetError, read_card
@@ -140,6 +140,23 @@ def test_auto_takes_memory_where_the_split_fits(folder: Path, monkeypatch: pytes
     assert _source(folder, "auto").mode == "memory"
     monkeypatch.setattr("model.data.batches.free_memory_bytes", lambda: RECORDS * SIZE * SIZE)
     assert _source(folder, "auto").mode == "stream"
+
+
+def test_auto_takes_the_device_where_it_has_room_for_the_split(folder: Path) -> None:
+    split = RECORDS * SIZE * SIZE
+    asked = {"mode": "auto", "global_batch": BATCH}
+    found = [input_mode(open_dataset(folder).records("train"), **asked, device_bytes=n * split) for n in (0, 3, 4)]
+    assert found == ["memory", "memory", "device"]
+
+
+def test_the_rows_on_the_device_are_those_of_memory_mode(folder: Path) -> None:
+    held = _source(folder, "device")
+    images, labels = (column.numpy() for column in held.on("CPU:0"))
+    share = Share(4, range(2, 4))
+    found = [
+        (images[rows], labels[rows].astype(np.int32)) for parts in held.rows(3, PER_EPOCH + 3, share) for rows in parts
+    ]
+    _assert_same(found, _batches(_source(folder, "memory"), 3, PER_EPOCH + 3, share))
 
 
 _COPIES = """

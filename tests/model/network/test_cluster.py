@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 import threading
@@ -134,6 +135,16 @@ def test_a_port_that_is_taken() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(UserError, match=f"worker 0 can't listen on port {port} .*end what has it"):
             meet(cluster_of([port, *free_ports(1)], 0), {}, wait_seconds=1)
+
+
+def test_a_port_that_may_not_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied (while attempting to bind on address ('', 9))")
+
+    monkeypatch.setattr(socket, "create_server", refused)
+    expected = r"worker 0 can't listen on port 9 \(Permission denied\); choose one above 1023 on every worker$"
+    with pytest.raises(UserError, match=expected):
+        meet(cluster_of([9, 10], 0), {}, wait_seconds=1)
 
 
 def test_strangers_and_second_starts_do_not_disturb_a_meeting() -> None:

@@ -12,15 +12,17 @@ import pytest
 import tensorflow as tf
 from tiny_dataset import write_dataset
 
+from model.answers import scoring
 from model.answers.scoring import Evaluation, Scores, forward_of
-from model.data.batches import training_source
+from model.data.batches import evaluation_batches, training_source
 from model.data.examples import load_split
 from model.network.devices import make_strategy
 from model.train.loop import Loop, Task
 from model.train.options import TrainConfig
-from model.train.state import TrainState, build_plain_model, build_step_model, set_evaluated_weights
-from model.train.step import make_forward
+from model.train.steps.state import TrainState, build_plain_model, build_step_model, set_evaluated_weights
+from model.train.steps.step import make_forward
 from pipeline.reader.dataset import Dataset, open_dataset
+from pipeline.reader.records import Records
 from schemas.errors import UserError
 
 SIZE, CLASSES, BATCH, RECORDS = 16, 10, 8, 21
@@ -61,7 +63,7 @@ class Trained:
         source = training_source(data.records("train"), mode="memory", global_batch=BATCH, seed=0)
         nothing: Any = None
         task = Task(config, data, data.records("validation"), Path(data.folder), source, 10)
-        loop = Loop(task, self.strategy, self.model, self.state, nothing, nothing, nothing)
+        loop = Loop(task, self.strategy, self.model, self.state, nothing, nothing, nothing, nothing)
         found: list[float] = loop._sums_over(data.records("validation")).tolist()
         return found
 
@@ -122,6 +124,24 @@ def test_what_the_memory_doesnt_hold_is_said_in_a_line(data: Dataset, error: Exc
             Evaluation(forward, None, 16, flag=flag).scores(data.records("validation"))
     with pytest.raises(UserError, match="21 samples at once"):  # more would only be padding
         Evaluation(forward, None, 1 << 40).logits(data.records("validation"), 10)
+
+
+def test_a_split_that_is_held_is_read_once(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def batches(records: Records, *others: Any) -> Any:
+        read.append(records.split)
+        return evaluation_batches(records, *others)
+
+    monkeypatch.setattr(scoring, "evaluation_batches", batches)
+    trained, validation = Trained(), data.records("validation")
+    forward = make_forward(trained.model, trained.state, CONFIG)
+    held, plain = (Evaluation(forward, trained.strategy, BATCH, hold=hold) for hold in (True, False))
+    first, again, other = (one.scores(validation) for one in (held, held, plain))
+    assert read == ["validation"] * 2
+    for column in ("sample_id", "label", "prediction", "loss"):
+        np.testing.assert_array_equal(getattr(first, column), getattr(again, column))
+        np.testing.assert_array_equal(getattr(first, column), getattr(other, column))
 
 
 def test_another_failure_is_no_lack_of_memory(data: Dataset) -> None:

@@ -128,8 +128,10 @@ def test_what_is_left_to_the_machine_is_settled_once(data: Dataset) -> None:
     assert (again.precision, again.xla, again.replicas) == ("float32", False, 8)  # which is refused then
     with pytest.raises(UserError, match=r"began with 1 replica\(s\).* here are 8; --replicas 1 uses some"):
         went_on(data, TrainConfig("", "", **SETTLED), again, TrainConfig("", ""))
-    asked = run_folder.settled(TrainConfig("", "", precision="float16", xla=True), began, here)
-    assert (asked.precision, asked.xla) == ("float16", True)
+    asked = run_folder.settled(TrainConfig("", "", precision="bfloat16", xla=True), began, here)
+    assert (asked.precision, asked.xla) == ("bfloat16", True)
+    with pytest.raises(UserError, match="--precision float16: expected bfloat16, or float32 on a GPU without it"):
+        run_folder.settled(TrainConfig("", ""), {"train": SETTLED | {"precision": "float16"}}, here)
     old = {"train": {"precision": "auto", "xla": None, "replicas": None}}
     assert run_folder.settled(TrainConfig("", ""), old, here) == new
 

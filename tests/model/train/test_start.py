@@ -12,7 +12,7 @@ from tiny_dataset import write_dataset
 
 from model.train import main
 from model.train.options import parse_arguments
-from model.train.state import build_plain_model, start_from, statistics_of
+from model.train.steps.state import build_plain_model, start_from, statistics_of
 from schemas.classes import parse_classes
 from schemas.errors import UserError
 

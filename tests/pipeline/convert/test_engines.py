@@ -48,16 +48,6 @@ def test_the_same_bytes(name: str, inputs: list[str], expected: Mapping[str, str
     assert digests(tmp_path / "out") == expected
 
 
-def test_the_same_bytes_from_real_pixels(real: Path, tmp_path: Path) -> None:
-    files = sorted(real.rglob("*.gnt"))[:1]
-    inputs = [f"--input={file}" for file in files]
-    flags = ["--num_shards=train=3", "--sample_fraction=0.2"]
-    with engines.running("prism pool", tmp_path) as more:
-        status, out, err = engines.convert(inputs, tmp_path / "out", [*flags, *more])
-    assert (status, err) == (0, ""), out
-    assert digests(tmp_path / "out") == engines.undisturbed(inputs, tmp_path / "expected", *flags)
-
-
 def test_a_flink_cluster_on_one_machine(tmp_path: Path) -> None:
     """What scripts/cluster.py starts is Flink: its slots are counted, a lost TaskManager's no more."""
     engines.need("flink")

@@ -20,7 +20,7 @@ from schemas.machine import without_temporary_mark
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 MEMBERS, RECORDS = 48, 250
-KILLS = int(os.environ.get("HWDB_KILLS", "25"))
+KILLS = int(os.environ.get("HWDB_KILLS", "8"))
 
 
 @pytest.fixture(scope="module")

@@ -29,6 +29,8 @@ def record(width: int, height: int, pixels: bytes) -> bytes:
 
 GOOD = record(40, 40, bytes([255] * 800 + [0] * 800))
 TINY = record(1, 1, b"\0")
+TINY_RECORDS = 2_000_000
+"""Which would hold a gigabyte, were a shard sorted in memory."""
 
 
 def stored(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> None:
@@ -38,17 +40,17 @@ def stored(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_STOR
 
 
 def tiny_records(folder: Path) -> None:
-    stored(folder / "a.zip", {"1001-c.gnt": GOOD * 100 + TINY * ((64 << 20) // len(TINY))})
+    stored(folder / "a.zip", {"1001-c.gnt": GOOD * 100 + TINY * TINY_RECORDS})
 
 
 def several_zips_of_them(folder: Path) -> None:
     for number in range(3):
-        content = GOOD * 100 + TINY * ((12 << 20) // len(TINY))
+        content = GOOD * 100 + TINY * (TINY_RECORDS // 4)
         stored(folder / f"{number}.zip", {f"{1001 + number}-c.gnt": content})
 
 
 def empty_records(folder: Path) -> None:
-    stored(folder / "a.zip", {"1001-c.gnt": GOOD * 100 + record(0, 0, b"") * ((40 << 20) // 10)})
+    stored(folder / "a.zip", {"1001-c.gnt": GOOD * 100 + record(0, 0, b"") * TINY_RECORDS})
 
 
 def long_names(folder: Path) -> None:
@@ -105,8 +107,8 @@ def converted(folder: Path, *flags: str) -> tuple[Card, int]:
 @pytest.mark.parametrize(
     ("make", "flags", "records"),
     [
-        (tiny_records, TWO_WORKERS, 6_100_905),
-        (several_zips_of_them, ("--direct_running_mode=in_memory",), None),
+        (tiny_records, TWO_WORKERS, TINY_RECORDS + 100),
+        (several_zips_of_them, ("--direct_running_mode=in_memory",), 3 * (TINY_RECORDS // 4 + 100)),
         (empty_records, TWO_WORKERS, None),
         (long_names, TWO_WORKERS, 4 * 100_100),
         (many_samples_of_two_pixels, (*TWO_WORKERS, "--image_size=16"), 60_000),

@@ -61,7 +61,7 @@ def _empty(folder: Path) -> Path:
         (lambda folder: folder / "nowhere", "expected a .gnt, a .zip, or a folder or glob of them, found nothing"),
         (lambda folder: folder / "*.gnt", "found nothing; check the path"),
         (_alz_zip, "found an .alz archive, as some copies of HWDB1.1 hold; unpack it with unalz"),
-        (_no_gnt, "expected .gnt files in the zip, found 1 others"),
+        (_no_gnt, "expected .gnt files in the zip, found 1 other file: readme.txt"),
         (_cut_zip, "expected an intact zip, found it damaged"),
         (_flipped_zip, "expected CRC-32 .* found .*; the zip is damaged, download it again"),
         (_twice, "expected every member's name once, found 1001-c.gnt in .*/a/1001-c.gnt and in .*/b/1001-c.gnt"),

@@ -56,8 +56,15 @@ def at_work(process: subprocess.Popen[str], output: Path) -> list[psutil.Process
 
 @pytest.mark.engine
 @pytest.mark.slow
-@pytest.mark.parametrize("to", ["the command", "all of its processes"])
-@pytest.mark.parametrize("number", STATUS)
+@pytest.mark.parametrize(
+    ("number", "to"),
+    [
+        (signal.SIGINT, "the command"),
+        (signal.SIGINT, "all of its processes"),
+        (signal.SIGTERM, "the command"),
+        (signal.SIGHUP, "all of its processes"),
+    ],
+)
 def test_a_signal_is_one_line_and_the_same_command_goes_on(
     members: Path, tmp_path: Path, number: signal.Signals, to: str
 ) -> None:

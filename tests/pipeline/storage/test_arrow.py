@@ -140,8 +140,15 @@ def test_the_bytes_are_those_of_a_local_conversion(
     ("path", "message"),
     [
         ("gs://nowhere/x", "there is no gs://nowhere; make it, or check its name"),
-        ("foo://x/y", "foo://x: expected a path, or a URL with s3://, gs://, abfs:// or hdfs://, found another"),
-        ("file:///x/y", "found file://; name a local file by its path"),
+        ("foo://x/y", "foo://x/y: expected a path, or a URL with s3://, gs://, abfs:// or hdfs://, found another"),
+        (
+            "https://x/y.zip",
+            "https://x/y.zip: expected a path, or a URL with s3://, gs://, abfs:// or hdfs://, found https",
+        ),
+        (
+            "file:///x/y",
+            "file:///x/y: expected a path, or a URL with s3://, gs://, abfs:// or hdfs://, found file://;",
+        ),
         ("gs:///x", "Missing bucket name"),
         ("abfs://container/x", "account name"),
     ],

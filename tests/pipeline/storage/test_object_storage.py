@@ -179,7 +179,7 @@ def test_requests_are_few_and_members_are_read_once(server: s3_server.Server, co
 
 
 def test_killed_on_the_way_it_resumes(server: s3_server.Server, tmp_path: Path, convert: Run) -> None:
-    for writer in range(40):
+    for writer in range(24):
         data = gnt_files.member(gnt_files.records_of("啊阿埃挨哎唉哀皑癌硷" * 20, seed=writer % 3))
         server.put(f"in/{1001 + writer}-c.gnt", data)
         (tmp_path / "in").mkdir(exist_ok=True)
@@ -199,13 +199,13 @@ def test_killed_on_the_way_it_resumes(server: s3_server.Server, tmp_path: Path, 
     process.send_signal(signal.SIGKILL)
     process.wait()
     made = receipts()
-    assert 8 <= len(made) < 40
+    assert 8 <= len(made) < 24
     assert CARD not in server.objects("out/")
     ended = from_shell(*command)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert sha256(server.objects("out/")) == sha256(local_files(tmp_path / "out"))
     assert all(receipts()[key] == 1 for key in made), "a finished piece was made twice"
-    assert json.loads(server.objects("out/")[CARD])["splits"]["train"]["counts"]["read"] == 40 * 200
+    assert json.loads(server.objects("out/")[CARD])["splits"]["train"]["counts"]["read"] == 24 * 200
 
 
 def closed_port() -> int:
@@ -264,7 +264,7 @@ def test_a_refusal_is_one_line_wherever_it_comes(server: s3_server.Server, archi
     assert convert(*inputs(), *SHARDS, f"--output={url('out')}")[0] == 0
 
 
-@pytest.mark.parametrize("status", [500, 503, 0], ids=["500", "SlowDown", "dropped"])
+@pytest.mark.parametrize("status", [503, 0], ids=["SlowDown", "dropped"])
 def test_what_passes_is_tried_again(
     server: s3_server.Server, archives: Path, convert: Run, expected: dict[str, str], status: int
 ) -> None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from places import ROOT
 
 from schemas.command import run_command, signals
 from schemas.command.signals import Ended, heeding_signals
@@ -46,6 +50,29 @@ def test_a_callers_own_answer_to_sigterm_stays() -> None:
         assert heard == [signal.SIGTERM]
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["-m", "pipeline.inspect"],
+        ["-m", "pipeline", "inspect"],
+        ["hwdb", "inspect"],
+    ],
+)
+def test_ctrl_c_while_modules_are_imported_is_no_traceback(tmp_path: Path, command: list[str]) -> None:
+    (tmp_path / "hwdb").write_text("import schemas.command")
+    (tmp_path / "argparse.py").write_text("import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(9)")
+    ended = subprocess.run(
+        [sys.executable, *command],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a script's background ignores it
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGINT, "", "")
 
 
 @pytest.fixture

@@ -14,12 +14,22 @@ from model.answers.run import load_model, read_run
 from model.network.devices import own_part
 from model.network.vgg import build_vgg
 from model.train.options import TrainConfig
-from model.train.update import INITIAL_LOSS_SCALE
 from schemas.classes import ClassList
 from schemas.errors import UserError
 
 LAST_LAYER = "logits"
 _HEAD_LAYERS = ("mean_norm", "dense1", "dense1_norm", "dense2", "dense2_norm", LAST_LAYER)
+
+
+STATE_FIELDS = (
+    "weights",
+    "statistics",
+    "first_moments",
+    "second_moments",
+    "average_weights",
+    "average_statistics",
+)
+"""The lists of variables in TrainState."""
 
 
 class TrainState(tf.Module):
@@ -28,7 +38,7 @@ class TrainState(tf.Module):
     The Keras model is a function of them and keeps no state of its own: steps call it with the values to use.
     """
 
-    def __init__(self, model: keras.Model, strategy: Any, config: TrainConfig, *, loss_scaling: bool = False) -> None:
+    def __init__(self, model: keras.Model, strategy: Any, config: TrainConfig) -> None:
         super().__init__(name="train_state")
         weights = [np.asarray(variable) for variable in model.trainable_variables]
         statistics = [np.asarray(variable) for variable in statistics_of(model)]
@@ -40,8 +50,6 @@ class TrainState(tf.Module):
             average = bool(config.ema)
             self.average_weights = [_per_replica(value) for value in weights] if average else []
             self.average_statistics = [_per_replica(value) for value in statistics] if average else []
-            self.loss_scale = [_per_replica(np.float32(INITIAL_LOSS_SCALE))] if loss_scaling else []
-            self.good_steps = [_per_replica(np.int32(0))] if loss_scaling else []
 
     @property
     def evaluated(self) -> tuple[list[Any], list[Any]]:
@@ -102,6 +110,19 @@ def set_evaluated_weights(model: keras.Model, state: TrainState) -> None:
 def own_copies(variables: Sequence[Any]) -> list[Any]:
     """Of variables of which every replica has a copy, those of the replica that asks."""
     return [own_part(variable.values) if hasattr(variable, "values") else variable for variable in variables]
+
+
+def own_variables(state: TrainState) -> dict[str, list[Any]]:
+    """All that a step changes, of the replica that asks."""
+    return {name: own_copies(getattr(state, name)) for name in STATE_FIELDS}
+
+
+def first_variables(state: TrainState) -> dict[str, list[Any]]:
+    """The first local replica's."""
+    return {
+        name: [variable.values[0] if hasattr(variable, "values") else variable for variable in getattr(state, name)]
+        for name in STATE_FIELDS
+    }
 
 
 def first_copy(variable: Any) -> np.ndarray:

@@ -28,6 +28,12 @@ def peak_tflops(device: str, precision: str) -> float | None:
     return None
 
 
+def peak_of(devices: list[str], precision: str, replicas: int) -> float | None:
+    """TFLOP/s of the devices in use together, None where one isn't known; more replicas than devices share them."""
+    peaks = [peak_tflops(name, precision) for name in devices[: max(1, replicas)]]
+    return None if not peaks or None in peaks else math.fsum(peak for peak in peaks if peak is not None)
+
+
 def forward_flops(model: Any) -> int:
     """Operations of one image's forward pass: two for each multiplication of its convolutions and dense layers."""
     total = 0

@@ -15,21 +15,22 @@ import tensorflow as tf
 from places import ROOT
 
 from model.answers.scoring import cross_entropy
+from model.data.batches import Share, TrainingSource
 from model.network.devices import make_strategy
 from model.network.vgg import normalize
-from model.train import step as step_module
 from model.train.options import TrainConfig
-from model.train.state import TrainState, build_step_model, first_copy
-from model.train.step import (
-    STATE_FIELDS,
+from model.train.steps.calls import Steps
+from model.train.steps.state import STATE_FIELDS, TrainState, build_step_model, first_copy
+from model.train.steps.step import (
+    compiled,
     make_forward_backward,
-    make_step,
     policy_of,
     step_seed,
 )
-from model.train.update import adamw, average, clip_factor, gradient_norm, learning_rate, next_loss_scale
+from model.train.steps.update import adamw, average, clip_factor, gradient_norm, learning_rate, update_norm
 
 SIZE, CLASSES, BATCH = 16, 10, 16
+WHOLE = Share()
 CONFIG = TrainConfig(
     "",
     "",
@@ -52,6 +53,24 @@ def batch_of(number: int) -> tuple[np.ndarray, np.ndarray]:
     return random.integers(0, 256, (BATCH, SIZE, SIZE, 1), np.uint8), random.integers(0, CLASSES, BATCH, np.int32)
 
 
+class Given(TrainingSource):
+    """The batches 0, 1, … of `batch_of`."""
+
+    mode = "given"
+
+    def __init__(self) -> None:
+        super().__init__(100 * BATCH, BATCH, 0)
+
+    def batches(self, first_step: int, last_step: int, share: Share = WHOLE) -> Any:
+        images, labels = map(np.stack, zip(*map(batch_of, range(first_step, min(last_step, 8))), strict=True))
+
+        def parts(images: Any, labels: Any) -> Any:
+            columns = [tf.split(column, share.replicas) for column in (images, labels)]
+            return tuple((columns[0][replica], columns[1][replica]) for replica in share.local)
+
+        return tf.data.Dataset.from_tensor_slices((images, labels)).map(parts)
+
+
 @functools.cache
 def strategy_of(replicas: int) -> Any:
     return make_strategy(replicas)
@@ -64,17 +83,8 @@ def run_steps(
     """`steps` steps on the batches 0, 1, …"""
     strategy = strategy_of(replicas)
     model = build_step_model(config, SIZE, CLASSES, policy_of(precision))
-    state = TrainState(model, strategy, config, loss_scaling=precision == "float16")
-    step = make_step(model, state, config, strategy, total_steps=100)
-
-    def replica_batches(_: Any) -> Any:
-        images, labels = zip(*[batch_of(number) for number in range(steps)], strict=True)
-        data = tf.data.Dataset.from_tensor_slices((np.concatenate(images), np.concatenate(labels)))
-        return data.batch(BATCH // replicas, drop_remainder=True).map(lambda *part: (part,))
-
-    batches = iter(strategy.distribute_datasets_from_function(replica_batches))
-    losses, _ = step(batches, tf.constant(0, tf.int64), tf.constant(steps, tf.int64))
-    return state, losses.numpy().tolist()
+    state = TrainState(model, strategy, config)
+    return state, Steps(model, state, config, strategy, Given(), 100)(0, steps)[:, 0].tolist()
 
 
 @pytest.mark.slow
@@ -102,7 +112,7 @@ def compare_replicas() -> None:
 
     setup_tensorflow()
     two, losses_of_two = run_steps(2, CONFIG, 1)
-    one, losses_of_one = run_steps(1, CONFIG, 1)
+    one, losses_of_one = run_steps(1, replace(CONFIG, xla=False), 1)
     gradient, weight = 0.0, 0.0
     for position, variable in enumerate(one.first_moments):
         # After one step the first moment is a tenth of the clipped gradient.
@@ -145,14 +155,8 @@ def test_steps_in_one_call_are_the_steps_one_by_one() -> None:
     strategy = strategy_of(1)
     model = build_step_model(config, SIZE, CLASSES, "float32")
     state = TrainState(model, strategy, config)
-    step = make_step(model, state, config, strategy, total_steps=100)
-    singly = []
-    for number in range(4):
-        images, labels = batch_of(number)
-        data = tf.data.Dataset.from_tensors(((images, labels),))
-        loss, _ = step(iter(data), tf.constant(number, tf.int64), tf.constant(1, tf.int64))
-        singly += loss.numpy().tolist()
-    assert singly == losses
+    step = Steps(model, state, config, strategy, Given(), 100)
+    assert [step(number, 1)[0, 0] for number in range(4)] == losses
     for name in STATE_FIELDS:
         for a, b in zip(getattr(at_once, name), getattr(state, name), strict=True):
             np.testing.assert_array_equal(a, b)
@@ -187,35 +191,23 @@ def test_one_step_is_that_of_a_plain_keras_implementation() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_sixteen_bits_keep_float32_weights_and_learn(precision: str) -> None:
-    state, losses = run_steps(1, CONFIG, 2, precision)
+def test_sixteen_bits_keep_float32_weights_and_learn() -> None:
+    state, losses = run_steps(1, CONFIG, 2, "bfloat16")
     assert all(variable.dtype == tf.float32 for variable in state.weights)
     _, exact = run_steps(1, CONFIG, 2)
     np.testing.assert_allclose(losses, exact, rtol=0.05)
-    assert bool(state.loss_scale) == (precision == "float16")
-
-
-def test_an_overflow_in_float16_halves_the_scale_and_changes_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("model.train.state.INITIAL_LOSS_SCALE", 2.0**127)
-    state, _ = run_steps(1, CONFIG, 1, "float16")
-    model = build_step_model(CONFIG, SIZE, CLASSES, "float32")
-    for ours, initial in zip(state.weights, model.trainable_variables, strict=True):
-        np.testing.assert_array_equal(ours, initial)
-    assert not any(np.any(moment) for moment in [*state.first_moments, *state.second_moments])
-    assert state.loss_scale[0].numpy() == 2.0**126
 
 
 def test_dropout_differs_by_step_and_replica_and_repeats() -> None:
     config = replace(CONFIG, dropout=0.5)
     model = build_step_model(config, SIZE, CLASSES, "float32")
-    forward_backward = make_forward_backward(model, config, 1)
+    forward_backward = compiled(make_forward_backward(model, config, 1), True)
     weights = [tf.constant(variable.numpy()) for variable in model.trainable_variables]
     images, labels = batch_of(0)
 
     def loss(step: int, replica: int) -> float:
-        seed = step_seed(config, step, replica, 2)
-        return float(forward_backward(weights, [], images, labels, seed, tf.ones([])).loss)
+        seed = step_seed(config, tf.constant(step, tf.int64), replica, 2)
+        return float(forward_backward(weights, [], images, labels, seed).loss)
 
     assert loss(3, 0) == loss(3, 0)
     assert len({loss(step, replica) for step in (0, 1, 2) for replica in (0, 1)}) == 6
@@ -270,6 +262,15 @@ def test_weights_move_as_the_paper_says() -> None:
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
 
 
+def test_the_update_norm_is_how_far_the_weights_went() -> None:
+    config = replace(CONFIG, xla=False, warmup_steps=0, schedule="constant")
+    (before, _), (after, _) = (run_steps(1, config, steps) for steps in (2, 3))
+    moved = [b.numpy() - a.numpy() for a, b in zip(before.weights, after.weights, strict=True)]
+    expected = np.sqrt(sum((values.astype(float) ** 2).sum() for values in moved))
+    found = update_norm(after.weights, after.first_moments, after.second_moments, 2, 1e-3, config.weight_decay)
+    assert float(found) == pytest.approx(expected, rel=1e-3)
+
+
 def test_averages_follow_faster_when_young() -> None:
     averages = [tf.Variable(0.0) for _ in range(3)]
     for variable, step in zip(averages, (0, 90, 10**6), strict=True):
@@ -277,12 +278,5 @@ def test_averages_follow_faster_when_young() -> None:
     np.testing.assert_allclose(averages, [0.9, 0.09, 0.001], rtol=1e-2)
 
 
-def test_loss_scale_doubles_after_a_long_good_run() -> None:
-    scale, good = next_loss_scale(tf.constant(8.0), tf.constant(999), tf.constant(True))
-    assert (float(scale), int(good)) == (16, 0)
-    scale, good = next_loss_scale(tf.constant(8.0), tf.constant(5), tf.constant(False))
-    assert (float(scale), int(good)) == (4, 0)
-
-
 def test_state_fields_are_those_of_the_state() -> None:
-    assert set(step_module.STATE_FIELDS) <= set(vars(run_steps(1, CONFIG, 2)[0]))
+    assert set(STATE_FIELDS) <= set(vars(run_steps(1, CONFIG, 2)[0]))

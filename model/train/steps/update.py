@@ -1,4 +1,4 @@
-"""The update of the weights from their gradients: clipping, AdamW, moving averages, loss scaling."""
+"""The update of the weights from their gradients: clipping, AdamW, moving averages."""
 
 from __future__ import annotations
 
@@ -11,10 +11,6 @@ from model.train.options import TrainConfig
 
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-7
 _FINAL_SHARE = 0.01  # of the peak learning rate, where the cosine ends
-
-INITIAL_LOSS_SCALE = 2.0**15
-_LOSS_SCALE_STEPS = 1_000  # finite steps in a row after which the scale doubles
-_MAX_LOSS_SCALE = 2.0**24
 
 
 def learning_rate(step: Any, config: TrainConfig, total_steps: int) -> Any:
@@ -50,47 +46,51 @@ def adamw(
     step: Any,
     rate: Any,
     decay: float,
-    moves: Any = 1.0,
 ) -> None:
     """Assigns the variables of weights and of both moments. Decay is decoupled, and spares biases and normalisation.
 
-    `moves` is 1, or 0 to leave everything as it is. One operation a weight that reads and writes memory once: put
-    together from TensorFlow's arithmetic it would be a dozen.
+    One operation a weight that reads and writes memory once: put together from TensorFlow's arithmetic it would be a
+    dozen.
     """
     t = tf.cast(step, tf.float32) + 1
     power_1, power_2 = tf.pow(_BETA_1, t), tf.pow(_BETA_2, t)
     for weight, m, v, gradient in zip(weights, first, second, gradients, strict=True):
         if weight.shape.rank > 1:
-            weight.assign(weight * (1 - moves * rate * decay))
+            weight.assign(weight * (1 - rate * decay))
         tf.raw_ops.ResourceApplyAdam(
             var=weight.handle,
             m=m.handle,
             v=v.handle,
             beta1_power=power_1,
             beta2_power=power_2,
-            lr=moves * rate,
-            beta1=1 - moves * (1 - _BETA_1),
-            beta2=1 - moves * (1 - _BETA_2),
+            lr=rate,
+            beta1=_BETA_1,
+            beta2=_BETA_2,
             epsilon=_EPSILON * tf.sqrt(1 - power_2),  # it is added before the second moment's bias is corrected
             grad=gradient,
         )
 
 
-def average(averages: list[Any], values: list[Any], step: Any, decay: float, moves: Any = 1.0) -> None:
-    """Moves the variables of moving averages towards `values`; `moves` as above.
+def update_norm(weights: list[Any], first: list[Any], second: list[Any], step: Any, rate: Any, decay: float) -> Any:
+    """How far `step`, which left these behind, has moved all weights together, by `adamw`'s arithmetic; float32."""
+    t = tf.cast(step, tf.float32) + 1
+    power_1, power_2 = tf.pow(_BETA_1, t), tf.pow(_BETA_2, t)
+    scale = rate * tf.sqrt(1 - power_2) / (1 - power_1)
+    moved = []
+    for weight, m, v in zip(weights, first, second, strict=True):
+        change = scale * m / (tf.sqrt(v) + _EPSILON * tf.sqrt(1 - power_2))
+        shrunk = rate * decay if weight.shape.rank > 1 else 0.0
+        moved.append(change + shrunk * (weight + change) / (1 - shrunk))
+    return gradient_norm(moved)
+
+
+def average(averages: list[Any], values: list[Any], step: Any, decay: float) -> None:
+    """Moves the variables of moving averages towards `values`.
 
     Young ones follow faster, so that a short run isn't held to its first weights.
     """
     step = tf.cast(step, tf.float32)
-    share = moves * (1 - tf.minimum(decay, (1 + step) / (10 + step)))
+    share = 1 - tf.minimum(decay, (1 + step) / (10 + step))
     for variable, value in zip(averages, values, strict=True):
         delta = variable - value
         tf.raw_ops.ResourceApplyGradientDescent(var=variable.handle, alpha=share, delta=delta)
-
-
-def next_loss_scale(scale: Any, good_steps: Any, finite: Any) -> tuple[Any, Any]:
-    """Halved when a gradient overflowed, doubled after a long run of good steps."""
-    good_steps = tf.where(finite, good_steps + 1, 0)
-    double = good_steps >= _LOSS_SCALE_STEPS
-    grown = tf.where(double, tf.minimum(scale * 2, _MAX_LOSS_SCALE), scale)
-    return tf.where(finite, grown, tf.maximum(scale / 2, 1.0)), tf.where(double, 0, good_steps)

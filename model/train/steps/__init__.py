@@ -1,0 +1,1 @@
+"""A step of training: what it changes, what it computes, and how many run in a call."""
