@@ -27,8 +27,8 @@ _HERE = Path(__file__).parent
 sys.path[:0] = [str(_HERE.parent), str(_HERE.parent / "tests" / "helpers")]
 
 from model.benchmark import run_apart  # noqa: E402
+from pipeline.reader.dataset import open_dataset  # noqa: E402
 from schemas.errors import UserError  # noqa: E402
-from schemas.reader import open_dataset  # noqa: E402
 
 _SIZES = {
     "batches": (256, 512, 1024), "records": {"train": 61_440, "validation": 9_000}, "size": 64, "arch": "vgg19",

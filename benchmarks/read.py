@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from readers import PEERS, READERS_OF_SHARDS
+from readers import PEERS, READERS_OF_SHARDS, TORCH
 
 _HERE = Path(__file__).parent
 _NAMES = {
@@ -31,6 +31,9 @@ _NAMES = {
     "hugging_face": "Hugging Face datasets",
     "grain": "Grain, ArrayRecord",
     "webdataset": "WebDataset",
+    "reader": "the reader",
+    "loader": "the reader, DataLoader, 2 workers",
+    "seek": "torch Dataset, open and seek",
 }
 
 
@@ -40,6 +43,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="the peers and their files; kept")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1.0, help="three times for each reader in each round")
+    parser.add_argument("--torch", metavar="PYTHON", help="an interpreter with PyTorch, if there is one")
     parser.add_argument("--prepare", action="store_true", help="make what the peers need, and time nothing")
     parser.add_argument("--json", type=Path, metavar="FILE")
     flags = parser.parse_args()
@@ -50,6 +54,8 @@ def main() -> None:
         (name, encoding_of(folder), [sys.executable, folder]) for folder in flags.data for name in READERS_OF_SHARDS
     ]
     jobs += [(name, "raw", [peers, flags.work.resolve() / name]) for name in PEERS]
+    if flags.torch:
+        jobs += [(name, "raw", [flags.torch, flags.data[0]]) for name in TORCH]
     found: dict[tuple[str, str], list[dict[str, float]]] = {(name, encoding): [] for name, encoding, _ in jobs}
     for _ in range(flags.rounds):
         for name, encoding, (python, folder) in jobs:
@@ -77,9 +83,9 @@ def _prepare_peers(data: Path, work: Path) -> Path:
         subprocess.run([python, "-m", "pip", "install", "-q", "-r", _HERE / "peers" / "read.txt"], check=True)
     if not (work / "labels.npy").exists():
         from model.data.examples import load_split
-        from schemas.reader import open_dataset
+        from pipeline.reader.dataset import open_dataset
 
-        images, labels = load_split(open_dataset(data), "train")
+        images, labels = load_split(open_dataset(data).records("train"))
         np.save(work / "images.npy", images)
         np.save(work / "labels.npy", labels)
     for name in PEERS:
@@ -104,11 +110,11 @@ def _run(python: Path | str, name: str, folder: Path, seconds: float) -> str:
 def _print_table(rows: list[dict[str, Any]]) -> None:
     usual = {row["encoding"]: row["records_per_second"] for row in rows if row["reader"] == "record_by_record"}
     beside = "png" if "png" in usual else next(iter(usual))
-    print(f"{'':<26} {'':<5} {'records/s':>10} {'× record by':>12} {'first batch':>12} {'import':>8} {'resident':>9}")
-    print(f"{'':<26} {'':<5} {'':>10} {'record, ' + beside:>12} {'s':>12} {'s':>8} {'MB':>9}")
+    print(f"{'':<34} {'':<5} {'records/s':>10} {'× record by':>12} {'first batch':>12} {'import':>8} {'resident':>9}")
+    print(f"{'':<34} {'':<5} {'':>10} {'record, ' + beside:>12} {'s':>12} {'s':>8} {'MB':>9}")
     for row in rows:
         print(
-            f"{_NAMES[row['reader']]:<26} {row['encoding']:<5} {row['records_per_second']:>10,.0f} "
+            f"{_NAMES[row['reader']]:<34} {row['encoding']:<5} {row['records_per_second']:>10,.0f} "
             f"{row['records_per_second'] / usual[beside]:>12.1f} {row['first_batch_seconds']:>12.2f} "
             f"{row['import_seconds']:>8.2f} {row['resident_mb']:>9,.0f}"
         )

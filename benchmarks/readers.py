@@ -29,10 +29,59 @@ Batches = Iterator[Any]
 
 def ours(folder: Path, mode: Any) -> Batches:
     from model.data.batches import training_source
-    from schemas.reader import open_dataset
+    from pipeline.reader.dataset import open_dataset
 
-    source = training_source(open_dataset(folder), "train", mode=mode, global_batch=BATCH, seed=_SEED)
+    source = training_source(open_dataset(folder).records("train"), mode=mode, global_batch=BATCH, seed=_SEED)
     return (part for (part,) in source.batches(0, _MANY_STEPS))
+
+
+def reader(folder: Path) -> Batches:
+    """The reader's random batches, epoch after epoch, every checksum compared, in this one process."""
+    from pipeline import open_dataset
+
+    records = open_dataset(folder).records("train")
+    order = records.order(BATCH, seed=_SEED)
+    for number in range(_MANY_STEPS):
+        images, labels = records.read(order[number])
+        if len(labels) == BATCH:
+            yield images[..., None], labels
+
+
+def loader(folder: Path) -> Batches:
+    """The same through PyTorch's DataLoader, with two workers."""
+    from pipeline import open_dataset
+    from pipeline.reader.torch import Loader
+
+    records = open_dataset(folder).records("train")
+    batches = Loader(records, records.order(BATCH, seed=_SEED), num_workers=2)
+    while True:
+        yield from ((images[..., None], labels) for images, labels in batches if len(labels) == BATCH)
+
+
+def seek(folder: Path) -> Batches:
+    """What the guide showed before there was a reader: a torch Dataset that opens the shard for each record."""
+    import pyarrow.parquet as pq
+    import torch
+
+    kept = pq.read_table(folder / "manifest", filters=[("split", "==", "train"), ("status", "==", "kept")])
+    rows = list(
+        zip(*(kept[name].to_pylist() for name in ("shard", "shard_offset", "shard_bytes", "label")), strict=True)
+    )
+
+    class Characters(torch.utils.data.Dataset):
+        def __len__(self) -> int:
+            return len(rows)
+
+        def __getitem__(self, index: int) -> tuple[Any, int]:
+            shard, offset, length, label = rows[index]
+            with open(folder / shard, "rb") as file:
+                file.seek(offset)
+                frame = file.read(length)
+            end = frame.rindex(b"\n\x05label") - 2
+            return np.frombuffer(frame, np.uint8, 64 * 64, end - 64 * 64).reshape(64, 64, 1), label
+
+    while True:
+        yield from torch.utils.data.DataLoader(Characters(), BATCH, shuffle=True, drop_last=True)
 
 
 def tfds(folder: Path) -> Batches:
@@ -49,8 +98,7 @@ def record_by_record(folder: Path) -> Batches:
     """As most tutorials have it: parse_single_example and a decoder for each record."""
     import tensorflow as tf
 
-    from model.data.examples import check_split
-    from schemas.reader import open_dataset
+    from pipeline.reader.dataset import open_dataset
 
     data = open_dataset(folder)
     card = data.card
@@ -65,7 +113,7 @@ def record_by_record(folder: Path) -> Batches:
             image = tf.io.decode_raw(example["image"], tf.uint8)
         return tf.reshape(image, [size, size, 1]), example["label"]
 
-    paths = check_split(data, "train")
+    paths = data.records("train").paths
     files = tf.data.Dataset.from_tensor_slices(paths).shuffle(len(paths))
     records = files.interleave(tf.data.TFRecordDataset, num_parallel_calls=-1, deterministic=False)
     parsed = records.repeat().shuffle(REACH).map(parse, num_parallel_calls=-1)
@@ -142,7 +190,11 @@ def write_webdataset(images: Any, labels: Any, folder: Path) -> None:
 
 def _import(name: str) -> None:
     """What a training with this reader imports whatever it reads with: the framework itself."""
-    if name in READERS_OF_SHARDS:
+    if name == "reader":
+        import pipeline.reader.records  # noqa: F401
+    elif name in TORCH:
+        import torch  # noqa: F401
+    elif name in READERS_OF_SHARDS:
         from model.network.memory import keep_freed_memory
 
         keep_freed_memory()  # as in a training run
@@ -156,7 +208,9 @@ READERS_OF_SHARDS: dict[str, Callable[[Path], Batches]] = {
     "stream": partial(ours, mode="stream"),
     "tfds": tfds,
     "record_by_record": record_by_record,
+    "reader": reader,
 }
+TORCH: dict[str, Callable[[Path], Batches]] = {"seek": seek, "loader": loader}
 PEERS: dict[str, Callable[[Path], Batches]] = {"hugging_face": hugging_face, "grain": grain, "webdataset": webdataset}
 
 
@@ -168,7 +222,7 @@ def main() -> None:
     began = time.perf_counter()
     _import(name)
     imported = time.perf_counter()
-    batches = (READERS_OF_SHARDS | PEERS)[name](folder)
+    batches = (READERS_OF_SHARDS | PEERS | TORCH)[name](folder)
     images, _ = next(batches)
     first = time.perf_counter()
     assert tuple(images.shape) == (BATCH, 64, 64, 1), images.shape

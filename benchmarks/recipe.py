@@ -24,7 +24,7 @@ import numpy as np
 
 from model.network.devices import setup_tensorflow
 from model.train.options import TrainConfig
-from schemas.reader import Dataset, open_dataset
+from pipeline.reader.dataset import Dataset, open_dataset
 
 CALL_STEPS = 25
 EVALUATION_BATCH = 200
@@ -87,7 +87,7 @@ class Trainer:
         while len(losses) < self._steps:
             count = min(CALL_STEPS, self._steps - len(losses))
             losses += self._step(len(losses), count)[:, 0].tolist()
-        scores = self._evaluation.scores(self._data, "validation")
+        scores = self._evaluation.scores(self._data.records("validation"))
         return {
             "accuracy": float(np.mean(scores.rank == 1)),
             "loss": float(np.mean(scores.loss, dtype=np.float64)),
@@ -133,7 +133,7 @@ def run_trials(folder: Path, names: list[str], seeds: int, samples: int, output:
                 "choose another --output"
             )
     data = open_dataset(folder)
-    train = load_split(data, "train")
+    train = load_split(data.records("train"))
     done = {(row["variant"], row["seed"]) for row in rows}
     for name in names:
         missing = [seed for seed in range(seeds) if (name, seed) not in done]

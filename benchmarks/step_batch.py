@@ -25,12 +25,14 @@ def main() -> None:
     from model.network.flops import peak_tflops, training_flops
     from model.network.vgg import build_vgg
     from model.train.steps.step import policy_of, resolve_precision
-    from schemas.reader import open_dataset
+    from pipeline.reader.dataset import open_dataset
 
     config = TrainConfig(folder, "", arch=arch, width=float(width), global_batch=int(batch))
     data = open_dataset(folder)
     card = data.card
-    source = training_source(data, config.split, mode="memory", global_batch=config.global_batch, seed=config.seed)
+    source = training_source(
+        data.records(config.split), mode="memory", global_batch=config.global_batch, seed=config.seed
+    )
     ((images, labels),) = next(iter(source.batches(0, 1)))
     np.savez(file, images=images.numpy(), labels=labels.numpy())
     model = build_vgg(arch, card.image_size, 1, card.class_count, width=config.width, head="pool")

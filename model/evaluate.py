@@ -18,11 +18,12 @@ from model.answers import calibration, metrics
 from model.answers.calibration import read_calibration
 from model.answers.run import add_model_flag, check_data_set, load_model, place_for, read_run
 from model.network.devices import cluster_of_environment, make_strategy, setup_tensorflow
+from pipeline.reader import add_data_flags
+from pipeline.reader.dataset import open_dataset
 from schemas.command import Parser, at_least, local_path, make_console, print_table, run_command
 from schemas.command.outputs import check_output, output
 from schemas.dataset import MANIFEST_FOLDER
 from schemas.errors import UserError, explained
-from schemas.reader import open_dataset
 
 if TYPE_CHECKING:
     from model.answers.scoring import Scores
@@ -44,8 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = Parser(COMMAND, "Reads every sample of a split with a trained model and counts what is right.")
     add_model_flag(parser)
-    parser.add_argument("--data", type=local_path, required=True, metavar="DIR", help="the folder of a data set")
+    add_data_flags(parser)
     parser.add_argument("--split", default="test", help="train, validation or test (default: test)")
+    parser.add_argument("--where", metavar="CONDITION", help="only its records that fit a condition on the manifest")
     parser.add_argument(
         "--batch", type=int, metavar="N", help="samples at once, over all replicas (default: 256 each, 64 on a CPU)"
     )
@@ -73,32 +75,35 @@ def evaluate(flags: argparse.Namespace, console: Console) -> None:
     """One evaluation, from the run and the data set to the printed tables and the rows' file."""
     split, path = flags.split, flags.output or place_for(EVALUATION, flags.model)
     check_output(path, COMMAND, owned)
-    run, data = read_run(flags.model), open_dataset(flags.data)
+    run, data = read_run(flags.model), open_dataset(flags.data, flags.cache_bytes)
     if run.in_the_box and flags.calibrate:
         raise UserError("--calibrate: the recogniser in the box stays as it is; name a run of your own with --model")
     check_data_set(run, data)
-    samples = data.card.split(split).counts.kept
+    records = data.records(split, flags.where)
     if cluster_of_environment() is not None:
         raise UserError("TF_CONFIG: expected one worker, the rows go to one file; unset it")
     setup_tensorflow()  # takes seconds: what can be refused is refused before
     from model.answers.scoring import Evaluation, calibrate_run, forward_of
-    from model.data.samples import writers_of
 
     strategy = make_strategy(flags.replicas)
     with strategy.scope():
         model = load_model(run)
     evaluation = Evaluation(forward_of(model), strategy, flags.batch, flag="--batch")
-    trust = calibrate_run(run, evaluation, data, split) if flags.calibrate else read_calibration(run.folder)
+    trust = calibrate_run(run, evaluation, records) if flags.calibrate else read_calibration(run.folder)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("Evaluating", total=samples)
-        scores = evaluation.scores(data, split, trust.temperature, lambda done: bar.update(task, completed=done))
-    writers = writers_of(data, split, scores.sample_id)
+        task = bar.add_task("Evaluating", total=len(records))
+        scores = evaluation.scores(records, trust.temperature, lambda done: bar.update(task, completed=done))
+    writers = records.rows(["writer"])["writer"].to_numpy().astype(str)
     table = pa.table(
         [scores.sample_id, scores.label, scores.prediction, scores.probability, scores.rank], schema=EVALUATION_SCHEMA
     )
-    with explained(f"write {path}"), output(path, COMMAND, owned) as temporary:
-        pq.write_table(table.replace_schema_metadata({"split": split, "class_digest": data.classes.digest}), temporary)
+    facts = {"split": split, "class_digest": data.classes.digest}
     title = f"{run.name} ({run.network}) on {data.folder}, split {split}"
+    if flags.where is not None:
+        facts |= {"where": flags.where, "where_digest": records.digest}
+        title += f" where {flags.where}"
+    with explained(f"write {path}"), output(path, COMMAND, owned) as temporary:
+        pq.write_table(table.replace_schema_metadata(facts), temporary)
     print_evaluation(console, title, run.classes.characters, scores, writers, flags.rows)
     right = scores.rank == 1
     console.print()
@@ -108,7 +113,7 @@ def evaluate(flags: argparse.Namespace, console: Console) -> None:
             console, "What predict --threshold refuses", *calibration.table_of(trust, scores.probability, right)
         )
     console.print()
-    console.print(f"a row for each sample: {path}; sample_id joins {data.folder / MANIFEST_FOLDER}")
+    console.print(f"a row for each sample: {path}; sample_id joins {data.folder}/{MANIFEST_FOLDER}")
 
 
 def owned(path: Path) -> list[Path] | None:

@@ -1,11 +1,5 @@
 """What both sides share: the contracts of a data set on disk, and how commands speak.
 
-    from schemas import open_dataset
-
-    data = open_dataset("data/hwdb")
-    print(data.card.splits["train"].counts, data.classes.characters[:10])
-    print(data.manifest("test", columns=["writer", "char", "status"]).to_pandas())
-
 Neither Beam nor TensorFlow nor anything else of this project is needed for it.
 """
 
@@ -23,16 +17,13 @@ if TYPE_CHECKING:
     from schemas.dataset import Card
     from schemas.errors import UserError
     from schemas.example import FORMAT_VERSION
-    from schemas.reader import Dataset, open_dataset
 
 __all__ = [
     "FORMAT_VERSION",
     "Card",
     "ClassList",
-    "Dataset",
     "UserError",
     "default_classes",
-    "open_dataset",
     "parse_classes",
 ]
 
@@ -65,10 +56,8 @@ __getattr__ = imported_when_used(
         "FORMAT_VERSION": "example",
         "Card": "dataset",
         "ClassList": "classes",
-        "Dataset": "reader",
         "UserError": "errors",
         "default_classes": "classes",
-        "open_dataset": "reader",
         "parse_classes": "classes",
     },
 )

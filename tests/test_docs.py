@@ -49,6 +49,8 @@ def beside_data(archives: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def test_every_snippet_runs(
     code: str, beside_data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    if "grain" in code:
+        pytest.importorskip("grain", reason="Grain isn't installed")
     monkeypatch.chdir(beside_data)
     names: dict[str, object] = {}
     exec(code, names)
@@ -58,7 +60,7 @@ def test_every_snippet_runs(
         assert sum(len(labels) for _, labels in batches) == 3 * 38
         assert {images.shape[1:] for images, _ in batches} == {(64, 64, 1)}
     else:
-        assert "硷" in printed or "1001" in printed
+        assert re.search("硷|100[1-3]", printed)
 
 
 def test_the_formats_page_names_every_column_and_reason() -> None:

@@ -121,15 +121,15 @@ def test_its_card_fits_the_schema_of_cards(old: Path) -> None:
 def test_the_trainer_gets_what_the_archives_hold(old: Path, mode: str) -> None:
     from model.data.batches import training_source
     from model.data.examples import load_split
-    from schemas import open_dataset
+    from pipeline import open_dataset
 
     data = open_dataset(old)
     assert "".join(data.classes.characters) == CHARACTERS
     for split in splits_of(old):
         drawn = _drawn(split, article if old.name == "raw" else best)
-        images, labels = load_split(data, split)
+        images, labels = load_split(data.records(split))
         assert Counter(_pairs(images, labels)) == drawn
-        source = training_source(data, split, mode=mode, global_batch=sum(drawn.values()), seed=3)
+        source = training_source(data.records(split), mode=mode, global_batch=sum(drawn.values()), seed=3)
         (((images, labels),),) = source.batches(0, 1)
         assert Counter(_pairs(images.numpy(), labels.numpy())) == drawn
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
 import struct
-import sys
-import types
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,14 @@ import google_crc32c
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch_stand_in
 from places import ROOT
 
 from pipeline.convert import main as convert_main
 from pipeline.inspect import main as inspect_main
 
 Rows = list[dict[str, Any]]
+SNIPPETS = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/reading.md").read_text(), re.DOTALL | re.MULTILINE)
 CASIAS = (
     "https://nlpr.ia.ac.cn/databases/handwriting/home.html",
     "CASIA's terms: for academic use, on application",
@@ -135,37 +136,38 @@ def test_the_index_is_what_dalis_tool_writes(dataset: Path, capsys: pytest.Captu
             path.unlink()
 
 
-def test_the_guides_pytorch_dataset(dataset: Path, kept: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = (ROOT / "docs/convert.md").read_text()
-    found = re.search(r"```python\n([^`]*class \w+\(torch\.utils\.data\.Dataset\).*?)```", page, flags=re.DOTALL)
-    assert found
-    code = found[1]
-    assert len([line for line in code.splitlines() if line.strip()]) <= 15
-    if not is_raw(dataset):
-        pytest.skip("the guide's Dataset is for raw images")
-    try:
-        import torch  # noqa: F401
-    except ImportError:
-        torch_stand_in(monkeypatch)
+def test_the_guides_pytorch_loader(dataset: Path, kept: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the real PyTorch where it is installed, else by a stand-in that keeps what its DataLoader promises."""
+    (code,) = [one for one in SNIPPETS if "reader.torch" in one]
+    assert len(code.splitlines()) <= 6
+    if importlib.util.find_spec("torch") is None:
+        torch_stand_in.install(monkeypatch)
+        code = code.replace("num_workers=2", "num_workers=0")
     names: dict[str, Any] = {}
-    exec(code, names)
-    (cls,) = [value for name, value in names.items() if isinstance(value, type) and "Dataset" not in name]
-    for split in ("train", "test"):
-        own = {row["sample_id"]: row for row in kept if row["split"] == split}
-        read = cls(str(dataset), split)
-        assert len(read) == len(own)
-        rows = list(own.values())
-        seen = sorted((label, image.tobytes()) for image, label in (read[i] for i in range(len(read))))
-        assert seen == sorted((row["label"], _image(dataset, row).tobytes()) for row in rows)
+    exec(code.replace("data/sample-shards", str(dataset)), names)
+    own = sorted((row["label"], _image(dataset, row).tobytes()) for row in kept if row["split"] == "train")
+    seen = [pair for images, labels in names["loader"] for pair in zip(images, labels, strict=True)]
+    assert sorted((int(label), np.asarray(image).tobytes()) for image, label in seen) == own
 
 
-def torch_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As much of torch as a Dataset with NumPy arrays uses: its base class."""
-    torch, utils, data = (types.ModuleType(name) for name in ("torch", "torch.utils", "torch.utils.data"))
-    data.Dataset = object  # type: ignore[attr-defined]
-    utils.data, torch.utils = data, utils  # type: ignore[attr-defined]
-    for module in (torch, utils, data):
-        monkeypatch.setitem(sys.modules, module.__name__, module)
+def test_grain_on_the_reader(dataset: Path, kept: Rows) -> None:
+    grain = pytest.importorskip("grain", reason="Grain isn't installed")
+    (code,) = [one for one in SNIPPETS if "import grain" in one]
+    names: dict[str, Any] = {}
+    exec(code.replace("data/sample-shards", str(dataset)), names)
+    epoch = len(names["order"])
+    batches = iter(names["batches"])
+    seen = [next(batches) for _ in range(epoch - 1)]
+    state = json.loads(json.dumps(batches.get_state()))
+    resumed = iter(names["batches"])
+    resumed.set_state(state)
+    seen.append(next(resumed))
+    own = sorted((row["label"], _image(dataset, row).tobytes()) for row in kept if row["split"] == "train")
+    pairs = [pair for images, labels in seen for pair in zip(images, labels, strict=True)]
+    assert sorted((int(label), image.tobytes()) for image, label in pairs) == own
+    shuffled = grain.MapDataset.source(names["train"]).seed(1).shuffle().batch(8)
+    pairs = [pair for images, labels in shuffled for pair in zip(images, labels, strict=True)]
+    assert sorted((int(label), image.tobytes()) for image, label in pairs) == own
 
 
 def _image(dataset: Path, row: dict[str, Any]) -> np.ndarray:

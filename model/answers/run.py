@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.reader.dataset import Dataset
 from pipeline.steps.settings import PreprocessConfig
 from schemas.classes import ClassList, ClassListError, parse_classes
 from schemas.command import local_path
 from schemas.dataset import CARD
 from schemas.errors import UserError
-from schemas.reader import Dataset
 
 CONFIG = "config.json"
 CLASSES = "classes.txt"

@@ -17,12 +17,10 @@ import tensorflow as tf
 from model.answers.calibration import CALIBRATION, FITTED_SAMPLES, Calibration, fit, write_calibration
 from model.answers.run import Run
 from model.data.batches import Share, evaluation_batches
-from model.data.examples import damaged
-from model.data.samples import writers_of
 from model.network.devices import has_gpu, own_part, place_of
 from model.network.vgg import normalize
+from pipeline.reader.records import Records
 from schemas.errors import UserError, explained
-from schemas.reader import Dataset
 
 DEFAULT_REPLICA_BATCH, CPU_BATCH = 256, 64
 """Samples at once on a GPU, and on processors: a batch on processors is seconds, between which a signal is heard."""
@@ -111,7 +109,7 @@ class Evaluation:
         self._batch = (DEFAULT_REPLICA_BATCH if has_gpu() else CPU_BATCH) * share.replicas if batch is None else batch
         self._flag = flag
         self._hold = hold
-        self._held: dict[str, list[Any]] = {}
+        self._held: dict[Records, list[Any]] = {}
         if self._batch < 1 or self._batch % share.replicas:
             raise UserError(f"{flag} {batch}: expected a multiple of the {share.replicas} replicas, 1 or more")
 
@@ -127,46 +125,46 @@ class Evaluation:
         self._scores = tf.function(lambda *arguments: strategy.run(scores_of, arguments))
 
     def scores(
-        self, data: Dataset, split: str, temperature: float = 1.0, progress: Callable[[int], None] = lambda _: None
+        self, records: Records, temperature: float = 1.0, progress: Callable[[int], None] = lambda _: None
     ) -> Scores:
-        """Every sample of this worker's share of `split`. Raises DatasetError, or UserError.
+        """Every sample of this worker's share of `records`. Raises DatasetError, or UserError.
 
         `progress` is told the number of samples done after each batch.
         """
         divisor = tf.constant(temperature, tf.float32)
-        columns = self._columns(lambda parts: self._scores(parts, divisor), data, split, progress=progress)
-        scores = Scores(np.array([name.decode() for name in columns[0]], object), *columns[1:])
+        columns = self._columns(lambda parts: self._scores(parts, divisor), records, progress=progress)
+        names = records.rows(["sample_id"])["sample_id"].to_numpy()
+        scores = Scores(names[columns[0]], *columns[1:])
         if not np.isfinite(scores.loss).all():
             raise UserError("the model's answers aren't finite numbers; its training has diverged, train again")
         return scores
 
-    def logits(self, data: Dataset, split: str, most: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
-        """float32 [n, classes], int32 [n] and sample_ids of a split's first samples, `most` of them. Raises UserError.
+    def logits(self, records: Records, most: int) -> tuple[np.ndarray, np.ndarray]:
+        """float32 [n, classes] and int32 [n] of the first records, `most` of them. Raises UserError.
 
         A split's order is that of a hash, so its first samples are a fair choice.
         """
-        names, labels, logits = self._columns(self._logits, data, split, most=most)
-        return logits[:most], labels[:most], [name.decode() for name in names[:most]]
+        _, labels, logits = self._columns(self._logits, records, most=most)
+        return logits[:most], labels[:most]
 
     def _columns(
         self,
         function: Callable[[Any], Any],
-        data: Dataset,
-        split: str,
+        records: Records,
         *,
         most: int | None = None,
         progress: Callable[[int], None] = lambda _: None,
     ) -> list[np.ndarray]:
-        """[n, …] each: sample_id (bytes), label, and what `function` says of the parts of a step, without padding."""
+        """[n, …] each: position, label, and what `function` says of the parts of a step, without padding."""
         found: list[list[np.ndarray]] = []
         running: deque[list[Any]] = deque()
-        done, samples, replicas = 0, data.card.split(split).counts.kept, self._share.replicas
+        done, samples, replicas = 0, len(records), self._share.replicas
         batch = min(self._batch, -(-samples // replicas) * replicas)  # the rest would be padding
         try:
-            for parts in self._batches(data, split, batch // replicas):
+            for parts in self._batches(records, batch // replicas):
                 local = [self._strategy.experimental_local_results(column) for column in function(parts)]
-                for (_, labels, mask, sample_ids), *own in zip(parts, *local, strict=True):
-                    running.append([mask.numpy(), sample_ids, labels, *own])
+                for (_, labels, mask, positions), *own in zip(parts, *local, strict=True):
+                    running.append([mask.numpy(), positions, labels, *own])
                     done += int(np.count_nonzero(running[-1][0]))
                 while len(running) > _RUNNING * len(parts):  # nobody waits for a device that has nothing else to do
                     found.append(_kept(running.popleft()))
@@ -174,25 +172,20 @@ class Evaluation:
                 if most is not None and done >= most:
                     break
             found += map(_kept, running)
-        except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
-            raise damaged(data, split, done) from error
         except (tf.errors.OpError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             what = f"{self._flag} {batch:,}" if self._flag else f"{batch:,} samples at once"
             advice = f"choose a smaller {self._flag}, or" if self._flag else ""
             raise UserError(f"{what}: more than the device's memory holds; {advice} end what else uses it") from error
-        whole = most is None and len(self._share.local) == replicas
-        if whole and done != sum(shard.records for shard in data.card.split(split).shards):
-            raise damaged(data, split, done)
         return [np.concatenate(column) for column in zip(*found, strict=True)]
 
-    def _batches(self, data: Dataset, split: str, replica_batch: int) -> Any:
-        if split in self._held:
-            return self._held[split]
-        batches = evaluation_batches(data, split, replica_batch, self._share)
+    def _batches(self, records: Records, replica_batch: int) -> Any:
+        if records in self._held:
+            return self._held[records]
+        batches: Any = evaluation_batches(records, replica_batch, self._share)
         if self._hold:
-            batches = self._held[split] = [self._on_devices(parts) for parts in batches]
+            batches = self._held[records] = [self._on_devices(parts) for parts in batches]
         return batches
 
     def _on_devices(self, parts: Any) -> Any:
@@ -220,10 +213,11 @@ def is_out_of_memory(error: Exception) -> bool:
     )
 
 
-def calibrate_run(run: Run, evaluation: Evaluation, data: Dataset, split: str) -> Calibration:
-    """Fits temperature and threshold to a split; writes them to the run's folder. Raises UserError, DatasetError."""
-    logits, labels, sample_ids = evaluation.logits(data, split, FITTED_SAMPLES)
-    found = fit(logits, labels, writers_of(data, split, sample_ids), split)
+def calibrate_run(run: Run, evaluation: Evaluation, records: Records) -> Calibration:
+    """Fits temperature and threshold to samples; writes them to the run's folder. Raises UserError, DatasetError."""
+    logits, labels = evaluation.logits(records, FITTED_SAMPLES)
+    writers = records.rows(["writer"])["writer"].to_numpy()[: len(labels)]
+    found = fit(logits, labels, writers.astype(str), records.split)
     with explained(f"write {run.folder / CALIBRATION}"):
         write_calibration(run.folder, found)
     return found

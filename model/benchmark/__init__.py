@@ -14,10 +14,10 @@ from typing import Any
 
 from model.network.devices import has_gpu, setup_tensorflow
 from model.train.options import PRECISIONS, TrainConfig, add_flags
+from pipeline.reader.dataset import open_dataset
 from schemas.command import EXIT_USER_ERROR, Parser, at_least, local_path, prints_its_product, run_command
 from schemas.command.outputs import check_output, mark_of, output
 from schemas.errors import UserError, explained
-from schemas.reader import open_dataset
 
 COMMAND = "model.benchmark"
 STAGES = ("input", "forward", "forward_backward", "step", "loop")

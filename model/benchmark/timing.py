@@ -37,8 +37,8 @@ from model.train.steps.step import (
     resolve_precision,
     step_seed,
 )
+from pipeline.reader.dataset import open_dataset
 from schemas.machine import available_cores
-from schemas.reader import open_dataset
 
 _ROUNDS = 5
 _MANY_STEPS = 1 << 40
@@ -46,9 +46,9 @@ _MANY_STEPS = 1 << 40
 
 def time_input(config: TrainConfig, seconds: float) -> Iterator[dict[str, Any]]:
     """Batches from the data set and nothing else: from memory, and streamed. A row each."""
-    data = open_dataset(config.data)
+    records = open_dataset(config.data).records(config.split)
     for mode in ("memory", "stream"):
-        source = training_source(data, config.split, mode=mode, global_batch=config.global_batch, seed=config.seed)
+        source = training_source(records, mode=mode, global_batch=config.global_batch, seed=config.seed)
         batches = iter(source.batches(0, _MANY_STEPS))
         per_step = median_seconds(partial(next, batches), lambda parts: parts[0][1].numpy(), seconds)
         yield _row(f"input, {mode}", per_step, config.global_batch, "uint8", None)
@@ -62,8 +62,9 @@ class Trainer:
         self.strategy = strategy = make_strategy(config.replicas)
         self.data = data = open_dataset(config.data)
         batch, memory = config.global_batch, gpu_memory_bytes(strategy.num_replicas_in_sync)
-        mode = input_mode(data, config.split, mode=config.input, global_batch=batch, device_bytes=memory)
-        self.source = training_source(data, config.split, mode=mode, global_batch=batch, seed=config.seed)
+        records = data.records(config.split)
+        mode = input_mode(records, mode=config.input, global_batch=batch, device_bytes=memory)
+        self.source = training_source(records, mode=mode, global_batch=batch, seed=config.seed)
         self.precision = precision = resolve_precision(config.precision)
         self.model = build_step_model(config, data.card.image_size, len(data.classes), policy_of(precision))
         self.state = TrainState(self.model, strategy, config)

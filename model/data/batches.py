@@ -9,7 +9,8 @@ the way.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,10 +19,9 @@ import numpy as np
 import psutil
 import tensorflow as tf
 
-from model.data.examples import READ_BYTES, check_split, load_split, parse_examples
-from schemas.dataset import Card
+from model.data.examples import READ_BYTES, load_split, parse_examples
+from pipeline.reader.records import Records
 from schemas.errors import UserError
-from schemas.reader import Dataset
 
 MEMORY_SHARE = 0.5  # of the memory that is free when a run begins, for the split's images
 DEVICE_SHARE = 0.25  # of a device's memory, of which a step of HWDB's size takes a half
@@ -59,38 +59,46 @@ class TrainingSource(ABC):
         """
 
 
-def input_mode(data: Dataset, split: str, *, mode: str, global_batch: int, device_bytes: int = 0) -> str:
+def input_mode(records: Records, *, mode: str, global_batch: int, device_bytes: int = 0) -> str:
     """device, memory or stream: `mode`, or for auto what fits. Touches no device of TensorFlow's.
 
     `device_bytes` is the memory of each device that has one of its own, 0 where none has.
-    Raises DatasetError for a data set that isn't whole, UserError where it doesn't fill one batch.
+    Raises UserError where the records don't fill one batch.
     """
-    check_split(data, split)
-    records = sum(shard.records for shard in data.card.split(split).shards)
-    if global_batch < 1 or records < global_batch:
+    count = len(records)
+    if global_batch < 1 or count < global_batch:
+        chosen = "" if records.where is None else f", where {records.where}"
         raise UserError(
-            f"--global_batch {global_batch:,}: split {split!r} of {data.folder} has {records:,} samples, expected at "
-            "least one batch; choose a smaller one"
+            f"--global_batch {global_batch:,}: split {records.split!r} of {records.data.folder} has {count:,} samples"
+            f"{chosen}, expected at least one batch; choose a smaller one"
         )
     if mode == "auto":
-        size = records * data.card.image_size**2
-        if size > MEMORY_SHARE * free_memory_bytes():
-            return "stream"
-        return "device" if size <= DEVICE_SHARE * device_bytes else "memory"
+        mode = fitting_mode(records, device_bytes)
+    if mode == "stream" and records.data.is_remote:
+        raise UserError(
+            f"--input stream: expected shards on this machine, found {records.data.folder}; copy them here, choose a "
+            "part with --where, or take --input memory"
+        )
     return mode
 
 
-def training_source(data: Dataset, split: str, *, mode: str, global_batch: int, seed: int) -> TrainingSource:
-    """The samples of `split`, checked against the card; `mode` is device, memory, stream, or auto for what fits.
+def fitting_mode(records: Records, device_bytes: int = 0) -> str:
+    size = len(records) * records.data.card.image_size**2
+    if size > MEMORY_SHARE * free_memory_bytes():
+        return "stream"
+    return "device" if size <= DEVICE_SHARE * device_bytes else "memory"
 
-    Raises DatasetError for a data set that isn't whole, UserError where it doesn't fill one batch.
+
+def training_source(records: Records, *, mode: str, global_batch: int, seed: int) -> TrainingSource:
+    """The records to train on; `mode` is device, memory, stream, or auto for what fits.
+
+    Raises DatasetError for a damaged shard, UserError where they don't fill one batch.
     """
-    mode = input_mode(data, split, mode=mode, global_batch=global_batch)
+    mode = input_mode(records, mode=mode, global_batch=global_batch)
     if mode != "stream":
         source = HeldSource if mode == "device" else MemorySource
-        return source(*load_split(data, split), global_batch, seed)
-    records = sum(shard.records for shard in data.card.split(split).shards)
-    return StreamSource(data.card, check_split(data, split), records, global_batch, seed)
+        return source(*load_split(records), global_batch, seed)
+    return StreamSource(records, global_batch, seed)
 
 
 class MemorySource(TrainingSource):
@@ -156,10 +164,11 @@ class StreamSource(TrainingSource):
 
     mode = "stream"
 
-    def __init__(self, card: Card, paths: list[str], records: int, global_batch: int, seed: int) -> None:
-        super().__init__(records, global_batch, seed)
-        self._card = card
-        self._paths = paths
+    def __init__(self, records: Records, global_batch: int, seed: int) -> None:
+        super().__init__(len(records), global_batch, seed)
+        self._card = records.data.card
+        self._paths = records.paths
+        self._chosen = None if records.where is None else records.chosen()
 
     def batches(self, first_step: int, last_step: int, share: Share = Share()) -> Any:
         first_epoch, first_in_epoch = divmod(first_step, self.steps_per_epoch)
@@ -174,7 +183,7 @@ class StreamSource(TrainingSource):
         def parse(serialized: Any) -> tuple[tuple[Any, Any], ...]:
             # Parsing whole batches is ten times faster than parsing records.
             parts = tf.split(serialized, share.replicas)
-            return tuple(parse_examples(parts[replica], self._card)[:2] for replica in share.local)
+            return tuple(parse_examples(parts[replica], self._card) for replica in share.local)
 
         # string [global_batch]
         batches = tf.data.Dataset.range(first_epoch, last_epoch).flat_map(of_epoch).take(last_step - first_step)
@@ -187,12 +196,18 @@ class StreamSource(TrainingSource):
         paths = tf.constant(self._paths)
         seed = tf.stack([tf.constant(self._seed, tf.int64), epoch])
         order = tf.data.Dataset.range(shards).map(
-            lambda position: paths[
-                tf.random.experimental.index_shuffle(position, seed, tf.constant(shards - 1, tf.int64))
-            ]
+            lambda position: tf.random.experimental.index_shuffle(position, seed, tf.constant(shards - 1, tf.int64))
         )
+
+        def of_shard(number: Any) -> Any:
+            records = tf.data.TFRecordDataset(paths[number], buffer_size=READ_BYTES)
+            if self._chosen is None:
+                return records
+            chosen = tf.data.Dataset.from_tensor_slices(tf.ragged.constant(self._chosen)[number])
+            return tf.data.Dataset.zip((records, chosen)).filter(lambda _, it: it).map(lambda record, _: record)
+
         records = order.interleave(
-            lambda path: tf.data.TFRecordDataset(path, buffer_size=READ_BYTES),
+            of_shard,
             cycle_length=min(shards, _CYCLE_SHARDS),
             block_length=_BLOCK_RECORDS,
             num_parallel_calls=tf.data.AUTOTUNE,
@@ -202,30 +217,34 @@ class StreamSource(TrainingSource):
         return records.shuffle(buffer, seed=self._seed * 1_000_003 + epoch, reshuffle_each_iteration=False)
 
 
-def evaluation_batches(data: Dataset, split: str, replica_batch: int, share: Share = Share()) -> Any:
-    """tf.data.Dataset of every sample once, in shard order, a tuple with a part for each local replica a step.
+def evaluation_batches(records: Records, replica_batch: int, share: Share = Share()) -> Iterator[tuple[Any, ...]]:
+    """Every record once, in order: for each step a tuple with a part for each local replica.
 
-    A part is (uint8 [B, s, s, 1], int32 [B], bool mask [B], sample_id string [B]). The last ones are padded, the mask
+    A part is (uint8 [B, s, s, 1], int32 [B], bool mask [B], int64 positions [B]). The last ones are padded, the mask
     is False there, so that every part has the same shape and no replica goes without. Raises DatasetError.
     """
-    paths = check_split(data, split)
+    size, count = records.data.card.image_size, len(records)
 
-    def padded(column: Any) -> Any:
-        shape = column.shape[1:]
-        padding = tf.zeros([replica_batch - tf.shape(column)[0], *shape], column.dtype)
-        return tf.ensure_shape(tf.concat([column, padding], 0), [replica_batch, *shape])
+    def part(first: int) -> tuple[Any, ...]:
+        positions = np.arange(first, min(first + replica_batch, count))
+        images = np.zeros((replica_batch, size, size), np.uint8)
+        labels = np.zeros(replica_batch, np.int32)
+        _, labels[: len(positions)] = records.read(positions, images[: len(positions)])
+        places = np.arange(first, first + replica_batch)
+        with tf.device("CPU:0"):
+            return tuple(map(tf.constant, (images[..., None], labels, places < count, places)))
 
-    def part(serialized: Any) -> tuple[Any, ...]:
-        images, labels, sample_ids = parse_examples(serialized, data.card)
-        return tuple(padded(column) for column in (images, labels, tf.ones_like(labels, tf.bool), sample_ids))
+    def step(first: int) -> tuple[Any, ...]:
+        return tuple(part(first + replica * replica_batch) for replica in share.local)
 
-    def parts(serialized: Any) -> tuple[tuple[Any, ...], ...]:
-        starts = [replica * replica_batch for replica in share.local]
-        return tuple(part(serialized[start : start + replica_batch]) for start in starts)
-
-    batches = tf.data.TFRecordDataset(paths, buffer_size=READ_BYTES).batch(replica_batch * share.replicas)
-    parsed = batches.map(parts, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return parsed.prefetch(tf.data.AUTOTUNE).with_options(_options())
+    with ThreadPoolExecutor(1) as pool:  # reads the next step while this one is computed
+        coming = None
+        for first in range(0, count, replica_batch * share.replicas):
+            coming, ready = pool.submit(step, first), coming
+            if ready is not None:
+                yield ready.result()
+        if coming is not None:
+            yield coming.result()
 
 
 def free_memory_bytes() -> int:

@@ -1,4 +1,4 @@
-"""A data set's shards, checked against its card, and the parsing of their Examples."""
+"""The parsing of Examples in TensorFlow, and a split's images in memory, where TensorFlow takes them without a copy."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from model.data.frames import FrameReader, Stretch, stretches_of
+from pipeline.reader.dataset import Dataset
+from pipeline.reader.records import Records
 from schemas.dataset import Card, DatasetError
-from schemas.example import FEATURES, IMAGE, LABEL, SAMPLE_ID
+from schemas.example import FEATURES, IMAGE, LABEL
 from schemas.machine import available_cores
-from schemas.reader import Dataset
 
 _DTYPES = {"bytes_list": tf.string, "int64_list": tf.int64}
 READ_BYTES = 8 << 20  # 8 MiB
@@ -22,28 +22,8 @@ _ALIGNMENT_BYTES = 64
 PARSE_SPEC = {feature.name: tf.io.FixedLenFeature([], _DTYPES[feature.kind]) for feature in FEATURES}
 
 
-def check_split(data: Dataset, split: str) -> list[str]:
-    """The paths of the split's shards, each as long as the card says. Raises DatasetError if one isn't."""
-    shards = data.card.split(split).shards
-    if not any(shard.records for shard in shards):
-        raise DatasetError(f"{data.folder}: split {split!r} holds no samples")
-    for shard in shards:
-        path = data.folder / shard.path
-        if not path.is_file():
-            raise DatasetError(
-                f"{path}: expected a shard of {shard.bytes:,} bytes, found none; copy it, or convert again"
-            )
-        found = path.stat().st_size
-        if found != shard.bytes:
-            raise DatasetError(
-                f"{path}: expected {shard.bytes:,} bytes, found {found:,}; "
-                "the shard is damaged, copy it again, or convert again"
-            )
-    return [str(data.folder / shard.path) for shard in shards if shard.records]
-
-
-def parse_examples(serialized: Any, card: Card) -> tuple[Any, Any, Any]:
-    """string [B] -> uint8 [B, size, size, 1], int32 [B], sample_id string [B]. Whole batches are parsed at once."""
+def parse_examples(serialized: Any, card: Card) -> tuple[Any, Any]:
+    """string [B] -> uint8 [B, size, size, 1], int32 [B]. Whole batches are parsed at once."""
     parsed = tf.io.parse_example(serialized, PARSE_SPEC)
     size = card.image_size
     if card.image_encoding == "png":
@@ -54,30 +34,22 @@ def parse_examples(serialized: Any, card: Card) -> tuple[Any, Any, Any]:
         )
     else:
         images = tf.reshape(tf.io.decode_raw(parsed[IMAGE], tf.uint8), [-1, size, size, 1])
-    return (
-        tf.ensure_shape(images, [*serialized.shape, size, size, 1]),
-        tf.cast(parsed[LABEL], tf.int32),
-        parsed[SAMPLE_ID],
-    )
+    return tf.ensure_shape(images, [*serialized.shape, size, size, 1]), tf.cast(parsed[LABEL], tf.int32)
 
 
-def load_split(data: Dataset, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 [N, size, size, 1] and int32 [N], in shard order. Raises DatasetError for a damaged shard."""
-    check_split(data, split)
-    stretches = stretches_of(data, split, _LOAD_RECORDS)
-    ends = np.cumsum([stretch.records for stretch in stretches]).tolist()
-    size = data.card.image_size
-    images, labels = aligned_empty((ends[-1], size, size, 1)), np.empty(ends[-1], np.int32)
-    reader = FrameReader(size, data.card.image_encoding)
+def load_split(records: Records) -> tuple[np.ndarray, np.ndarray]:
+    """uint8 [N, size, size, 1] and int32 [N], in their order. Raises DatasetError for a damaged shard."""
+    count, size = len(records), records.data.card.image_size
+    images = aligned_empty((count, size, size))
 
-    def load(stretch: Stretch, end: int) -> None:
-        part = slice(end - stretch.records, end)
-        reader.read(stretch, images[part], labels[part])
+    def load(first: int) -> None:
+        positions = np.arange(first, min(first + _LOAD_RECORDS, count))
+        records.read(positions, images[first : first + len(positions)])
 
     with ThreadPoolExecutor(available_cores()) as pool:
-        for _ in pool.map(load, stretches, ends):
+        for _ in pool.map(load, range(0, count, _LOAD_RECORDS)):
             pass
-    return images, labels
+    return images[..., None], records.labels
 
 
 def aligned_empty(shape: tuple[int, ...]) -> np.ndarray:
@@ -88,9 +60,8 @@ def aligned_empty(shape: tuple[int, ...]) -> np.ndarray:
     return memory[start : start + size].reshape(shape)
 
 
-def damaged(data: Dataset, split: str, after: int | None = None) -> DatasetError:
-    where = "" if after is None else f" after record {after:,}"
+def damaged(data: Dataset, split: str) -> DatasetError:
     return DatasetError(
-        f"{data.folder}: a shard of split {split!r} is damaged{where}; "
+        f"{data.folder}: a shard of split {split!r} is damaged; "
         "python -m pipeline.verify names it; copy it again, or convert again"
     )

@@ -16,10 +16,11 @@ from model.answers.run import add_model_flag, check_data_set, kept_model, load_m
 from model.network.devices import setup_tensorflow
 from model.report.charts import Series, legend, line_chart
 from model.report.page import document, figures, glyph, grid, pair_of_glyphs, section, table, worst_table
+from pipeline.reader import CACHE_BYTES, add_data_flags
+from pipeline.reader.dataset import open_dataset
 from schemas.command import Parser, local_path, run_command
 from schemas.command.outputs import check_output, mark_of, marked_by, output
 from schemas.errors import explained
-from schemas.reader import open_dataset
 
 COMMAND = "model.report"
 REPORT = "report.html"
@@ -37,51 +38,48 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = Parser(COMMAND, f"Writes {REPORT} into RUN: learning curves, accuracy, mistakes, predictions.")
     add_model_flag(parser)
-    parser.add_argument("--data", type=local_path, required=True, metavar="DIR", help="the folder of a data set")
+    add_data_flags(parser)
     parser.add_argument("--split", default="validation", help="train, validation or test (default: validation)")
 
     def body() -> int:
         flags = parser.parse_args(argv)
-        print(write_report(flags.model, flags.data, flags.split))
+        print(write_report(flags.model, flags.data, flags.split, flags.cache_bytes))
         return 0
 
     return run_command(COMMAND, body)
 
 
-def write_report(run_folder: Path, data_folder: Path, split: str) -> Path:
+def write_report(run_folder: Path, data_folder: str | Path, split: str, cache_bytes: int = CACHE_BYTES) -> Path:
     """Evaluates the run's model on a split and writes report.html into its folder; returns the file's path.
 
     Raises UserError or DatasetError.
     """
     path = place_for(REPORT, run_folder)
-    run, data = read_run(run_folder), open_dataset(data_folder)
+    run, data = read_run(run_folder), open_dataset(data_folder, cache_bytes)
     check_output(path, COMMAND, _OWNED)
     check_data_set(run, data)
     data.card.split(split)
     setup_tensorflow()  # takes seconds: what can be refused is refused before
     from model.answers.scoring import Evaluation, forward_of
-    from model.data.samples import read_images, writers_of
 
     # What the model says of the samples, and the images of those to show
     trust = read_calibration(run_folder)
-    scores = Evaluation(forward_of(load_model(run))).scores(data, split, trust.temperature)
+    records = data.records(split)
+    scores = Evaluation(forward_of(load_model(run))).scores(records, trust.temperature)
     names, label, prediction, probability = run.classes.characters, scores.label, scores.prediction, scores.probability
     pairs = metrics.confused_pairs(label, prediction)[:_PAIRS]
     chosen = choose_samples(label, prediction, probability, pairs)
     positions = sorted({position for group in chosen.values() for position in group})
-    images = read_images(data, split, [scores.sample_id[position] for position in positions])
+    images = dict(zip(positions, records[positions][0], strict=True))
 
     def glyphs(group: str) -> list[str]:
-        return [
-            glyph(images[scores.sample_id[i]], names[label[i]], names[prediction[i]], probability[i])
-            for i in chosen[group]
-        ]
+        return [glyph(images[i], names[label[i]], names[prediction[i]], probability[i]) for i in chosen[group]]
 
     # The sections
     lines = read_metrics(run_folder)
     charts, key = learning_curves(lines)
     characters = metrics.worst_characters(names, label, prediction, scores.rank)
-    writers = metrics.worst_first(metrics.tally(writers_of(data, split, scores.sample_id), scores.rank))
+    writers = metrics.worst_first(metrics.tally(records.rows(["writer"])["writer"].to_numpy().astype(str), scores.rank))
     misread, misreading = ([entry for entry in group if entry.wrong] for group in (characters, writers))
     tables = section("Characters read worst", "", worst_table("character", misread[:_WORST]))
     tables += section("Writers read worst", "", worst_table("writer", misreading[:_WORST_WRITERS]))
@@ -119,7 +117,7 @@ def write_report(run_folder: Path, data_folder: Path, split: str) -> Path:
     if lines:
         tiles.append((f"{max(int(line['step']) for line in lines):,}", "training steps"))
     title = f"{'the recogniser in the box' if run.in_the_box else run_folder.resolve().name}: {run.network}"
-    subtitle = f"{data_folder.resolve().name}, split {split}; image {run.image_size} × {run.image_size}"
+    subtitle = f"{Path(data_folder).resolve().name}, split {split}; image {run.image_size} × {run.image_size}"
     subtitle = "; ".join(filter(None, (subtitle, kept_model(lines))))
     html = document(title, subtitle, tiles, sections, settings_of(run.config), mark_of(COMMAND))
     with explained(f"write {path}"), output(path, COMMAND, _OWNED) as temporary:

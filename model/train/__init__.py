@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from model.train.interruption import Interruption
-    from schemas.reader import Dataset
+    from pipeline.reader.records import Records
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,9 +37,9 @@ def train(config: TrainConfig) -> int:
 def _train(asked: TrainConfig, interruption: Interruption) -> int:
     # TensorFlow takes seconds to import: --help and a misspelt flag needn't wait for it.
     from model.network.devices import cluster_of_environment, replica_count, setup_tensorflow
-    from schemas.reader import open_dataset
+    from pipeline.reader.dataset import open_dataset
 
-    cluster, data = cluster_of_environment(), open_dataset(asked.data)
+    cluster, data = cluster_of_environment(), open_dataset(asked.data, asked.cache_bytes)
     setup_tensorflow()
     interruption.check()
     from contextlib import nullcontext
@@ -49,13 +49,14 @@ def _train(asked: TrainConfig, interruption: Interruption) -> int:
     from model.network.memory import gpu_memory_bytes
     from model.train import run_folder
     from model.train.failures import training_failures
-    from model.train.loop import evaluated_split
+    from model.train.loop import evaluated_records
 
     # Input and devices: refused before anything is written
     folder = Path(asked.model_dir)
-    eval_split, replicas = evaluated_split(asked, data), replica_count(asked.replicas)
+    evaluated, replicas = evaluated_records(asked, data), replica_count(asked.replicas)
+    records = data.records(asked.split, asked.where)
     mode = input_mode(
-        data, asked.split, mode=asked.input, global_batch=asked.global_batch, device_bytes=gpu_memory_bytes(replicas)
+        records, mode=asked.input, global_batch=asked.global_batch, device_bytes=gpu_memory_bytes(replicas)
     )
     if asked.global_batch % replicas:
         raise UserError(f"--global_batch {asked.global_batch:,}: expected a multiple of the {replicas} replicas")
@@ -71,16 +72,21 @@ def _train(asked: TrainConfig, interruption: Interruption) -> int:
         run_folder.locked(folder) if writes else nullcontext(),
         training_failures(asked.global_batch, workers),
     ):
-        status = _run(asked, data, eval_split, mode, replicas, interruption)
+        status = _run(asked, records, evaluated, mode, replicas, interruption)
         if status == 0 and writes:
             interruption.advice = "the model is there; the same command makes what is missing of calibration and report"
             interruption.check()
-            _finish(folder, asked, data, eval_split)
+            _finish(folder, asked, evaluated)
     return status
 
 
 def _run(
-    asked: TrainConfig, data: Dataset, eval_split: str | None, mode: str, replicas: int, interruption: Interruption
+    asked: TrainConfig,
+    records: Records,
+    evaluated: Records | None,
+    mode: str,
+    replicas: int,
+    interruption: Interruption,
 ) -> int:
     """The training itself; returns the exit status."""
     from dataclasses import asdict
@@ -97,7 +103,7 @@ def _run(
     from model.train.steps.step import policy_of, resolve_precision, resolve_xla
 
     # Settings: as the run began, or as this machine would have them
-    folder = Path(asked.model_dir)
+    folder, data = Path(asked.model_dir), records.data
     earlier = run_folder.earlier_description(folder)
     mode = mode if earlier is None else earlier["input_mode"]
     chosen = {
@@ -106,14 +112,14 @@ def _run(
         "replicas": replicas,
     }
     config = run_folder.settled(asked, earlier, chosen)
-    description = run_folder.describe(config, data, mode)
+    description = run_folder.describe(config, records, mode)
     if earlier is not None:
         run_folder.check_same_run(folder, earlier, description, {name: asdict(asked)[name] for name in chosen})
-    said = run_folder.said_to_others(config, description, data, eval_split, last_step(folder))
+    said = run_folder.said_to_others(config, description, evaluated, last_step(folder))
     strategy = make_strategy(config.replicas, said)
     interruption.renew()
     interruption.check()
-    source = training_source(data, config.split, mode=mode, global_batch=config.global_batch, seed=config.seed)
+    source = training_source(records, mode=mode, global_batch=config.global_batch, seed=config.seed)
     total_steps = config.steps or config.epochs * source.steps_per_epoch
 
     # Model: a pure function, and the variables it is called with
@@ -138,9 +144,10 @@ def _run(
 
     # Loop: steps, evaluations, checkpoints, until the end or a signal
     report = Report(folder, total_steps, source.steps_per_epoch, writes=place.writes)
+    where = "" if config.where is None else f" where {config.where}"
     report.say(
         f"{config.arch}, {model.count_params():,} parameters, {len(data.classes):,} classes; "
-        f"{source.records:,} samples of {config.split!r} ({source.mode}), "
+        f"{source.records:,} samples of {config.split!r}{where} ({source.mode}), "
         f"{total_steps:,} steps of {config.global_batch:,}; "
         f"{replicas} × {'GPU' if has_gpu() else 'CPU'}, {config.precision}, {'XLA' if config.xla else 'no XLA'}"
     )
@@ -150,7 +157,7 @@ def _run(
         report.say(f"begins with the weights of {begun}")
     if resumed:
         report.say(f"resuming at step {int(progress.step.numpy()):,} of {total_steps:,}")
-    task = Task(config, data, eval_split, folder, source, total_steps)
+    task = Task(config, data, evaluated, folder, source, total_steps)
     interruption.check()
     interruption.advice = "the same command goes on from the last checkpoint"
     try:
@@ -159,13 +166,11 @@ def _run(
         report.close()
 
 
-def _finish(folder: Path, config: TrainConfig, data: Dataset, eval_split: str | None) -> None:
+def _finish(folder: Path, config: TrainConfig, evaluated: Records | None) -> None:
     """What the answers are worth and what to look at first, where that is missing or older than the model.
 
     The model is there by now, without calibration and report.
     """
-    from pathlib import Path
-
     from model.answers.calibration import CALIBRATION
     from model.answers.run import load_model, read_run
     from model.answers.scoring import Evaluation, calibrate_run, forward_of
@@ -173,12 +178,13 @@ def _finish(folder: Path, config: TrainConfig, data: Dataset, eval_split: str | 
     from model.train import run_folder
 
     try:
-        if eval_split is not None and not (folder / CALIBRATION).exists():
+        if evaluated is not None and not (folder / CALIBRATION).exists():
             run = read_run(folder)
             evaluation = Evaluation(forward_of(load_model(run)))
-            trust = calibrate_run(run, evaluation, data, eval_split)
+            trust = calibrate_run(run, evaluation, evaluated)
             print(f"{folder / CALIBRATION}: {trust.summary}")
         if run_folder.is_stale(folder / REPORT):
-            print(f"{write_report(folder, Path(config.data), eval_split or config.split)}: the page to look at")
+            split = config.split if evaluated is None else evaluated.split
+            print(f"{write_report(folder, config.data, split, config.cache_bytes)}: the page to look at")
     except UserError as error:
         print(f"model.train: no {CALIBRATION}, or no {REPORT}: {error}", file=sys.stderr)

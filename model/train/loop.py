@@ -17,7 +17,7 @@ from model.answers.calibration import CALIBRATION
 from model.answers.metrics import TOP
 from model.answers.run import MODEL
 from model.answers.scoring import Evaluation
-from model.data.batches import TrainingSource, input_mode
+from model.data.batches import TrainingSource, fitting_mode
 from model.data.examples import damaged
 from model.network.devices import gpu_names, has_gpu, place_of
 from model.network.flops import peak_of, training_flops
@@ -32,10 +32,11 @@ from model.train.steps.calls import CALL_STEPS, Steps
 from model.train.steps.state import TrainState, build_plain_model, first_variables, set_evaluated_weights
 from model.train.steps.step import compiled, make_forward, make_total
 from model.train.steps.update import learning_rate, update_norm
+from pipeline.reader.dataset import Dataset
+from pipeline.reader.records import Records
 from schemas.command import EXIT_TERMINATED
 from schemas.errors import UserError
 from schemas.machine import replaced
-from schemas.reader import Dataset
 
 _CALL_SECONDS = 0.5  # of steps in one call: short enough for a bar that moves and for SIGTERM
 _WORKERS_CALL_STEPS = 16  # workers must make the same calls, so the clock of one of them can't decide
@@ -49,18 +50,16 @@ class Task:
 
     config: TrainConfig
     data: Dataset
-    eval_split: str | None
+    evaluated: Records | None
     folder: Path
     source: TrainingSource
     total_steps: int
 
 
-def evaluated_split(config: TrainConfig, data: Dataset) -> str | None:
+def evaluated_records(config: TrainConfig, data: Dataset) -> Records | None:
     """Raises DatasetError where the data set lacks a split that was asked for."""
-    if config.eval_split is not None:
-        data.card.split(config.eval_split)
-        return config.eval_split
-    return _DEFAULT_EVAL_SPLIT if _DEFAULT_EVAL_SPLIT in data.card.splits else None
+    split = config.eval_split or (_DEFAULT_EVAL_SPLIT if _DEFAULT_EVAL_SPLIT in data.card.splits else None)
+    return None if split is None else data.records(split)
 
 
 class Loop:
@@ -190,23 +189,23 @@ class Loop:
 
     def _evaluate(self, step: int) -> None:
         """Evaluates, and keeps the model if it is the best so far; without a split to evaluate on, the last is kept."""
-        split, best = self._task.eval_split, True
-        if split is not None:
-            loss, top1, top5, samples = self._sums_over(split)
+        evaluated, best = self._task.evaluated, True
+        if evaluated is not None:
+            loss, top1, top5, samples = self._sums_over(evaluated)
             best = self._progress.is_best(top1 / samples, loss / samples)
             self._report.evaluation(
-                step, split, best=best, loss=loss / samples, accuracy=top1 / samples, top5=top5 / samples
+                step, evaluated.split, best=best, loss=loss / samples, accuracy=top1 / samples, top5=top5 / samples
             )
         if best:
             self._keep_model()
         self._progress.evaluated_step.assign(step)
 
-    def _sums_over(self, split: str) -> np.ndarray:
+    def _sums_over(self, evaluated: Records) -> np.ndarray:
         """float64 [4]: loss, top-1, top-5 and samples, over every sample of the split, whichever worker read it.
 
         Raises Interrupted between two batches; the evaluation is made again when the run goes on.
         """
-        scores = self._evaluation.scores(self._task.data, split, progress=self._between_batches)
+        scores = self._evaluation.scores(evaluated, progress=self._between_batches)
         right, in_top = (np.count_nonzero(scores.rank <= top) for top in (1, TOP))
         return self._total(np.array([scores.loss.sum(dtype=np.float64), right, in_top, len(scores)]))
 
@@ -277,9 +276,9 @@ class Loop:
 
 def _fits_beside(task: Task) -> bool:
     """Whether the split to evaluate on may lie where the training split lies."""
-    if task.eval_split is None or task.source.mode == "stream":
+    if task.evaluated is None or task.source.mode == "stream":
         return False
-    return input_mode(task.data, task.eval_split, mode="auto", global_batch=1) != "stream"
+    return fitting_mode(task.evaluated) != "stream"
 
 
 def _write_model(model: keras.Model, folder: Path) -> None:

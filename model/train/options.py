@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from model.answers.run import BOX, CONFIG, read_run
-from schemas.command import Parser, local_path
+from pipeline.reader import CACHE_BYTES, check_where
+from schemas.command import Parser, local_path, path_or_url
 from schemas.errors import UserError
 
 MODEL_FLAGS = ("arch", "width", "head", "dense_width", "batch_norm", "dropout")
@@ -75,6 +76,16 @@ class TrainConfig:
         None, "conv: train the head alone, and hold the layers before it still", choices=("conv",), shown="nothing"
     )
     split: str = _flag("train", "the split to train on", metavar="SPLIT")
+    where: str | None = _flag(
+        None,
+        "train on those of its records that fit a condition on the manifest's columns, for instance "
+        "\"writer < '1100' AND ink_fraction > 0.05\"",
+        metavar="CONDITION",
+        shown="all of them",
+    )
+    cache_bytes: int = _flag(
+        CACHE_BYTES, "room on disk for the shards of a data set in a store, in ~/.cache/hwdb-shards", _COUNT
+    )
     eval_split: str | None = _flag(
         None, "the split to evaluate on after each epoch", shown="validation, if there is one", metavar="SPLIT"
     )
@@ -138,6 +149,8 @@ class TrainConfig:
                 raise UserError(f"--{one.name} {value}: expected {allowed[1]}")
         if self.freeze and self.init_from is None:
             raise UserError(f"--freeze {self.freeze}: random weights can't be held still; name a run with --init_from")
+        if self.where is not None:
+            check_where(self.where)
         if self.dense_width is None:
             object.__setattr__(self, "dense_width", max(1, round(DENSE_WIDTH * self.width)))
         if self.learning_rate is None:
@@ -174,10 +187,10 @@ def parse_arguments(argv: Sequence[str]) -> TrainConfig:
     )
     parser.add_argument(
         "--data",
-        type=local_path,
+        type=path_or_url,
         required=True,
         metavar="DIR",
-        help="the folder of the data set, as pipeline.convert wrote it",
+        help="the folder of the data set, as pipeline.convert wrote it, here or in a store: s3://bucket/folder",
     )
     parser.add_argument(
         "--model_dir",

@@ -20,20 +20,20 @@ from model.answers.calibration import CALIBRATION
 from model.answers.run import CLASSES, CONFIG, FORMAT, METRICS, MODEL, read_config, read_metrics
 from model.train.failures import writing
 from model.train.options import MODEL_FLAGS, TrainConfig
+from pipeline.reader.records import Records
 from schemas.classes import ClassList
 from schemas.errors import UserError
 from schemas.machine import replace_text, without_temporary_mark
-from schemas.reader import Dataset
 
 CHECKPOINTS = "checkpoints"
 TENSORBOARD = "tensorboard"
 
 _LIBRARIES = ("tensorflow", "keras", "numpy")
-_FREE_FLAGS = ("data", "model_dir", "checkpoint_steps", "profile")
+_FREE_FLAGS = ("data", "model_dir", "cache_bytes", "checkpoint_steps", "profile")
 """What may differ when a run goes on: none of it changes which samples a step sees, or what it computes from them."""
 _UNSETTLED = ("auto", None)
 _SETTLED_ONCE = ("precision", "xla")  # and for good; of the replicas a user has to say that they are to be as they were
-_PLACES = ("data", "model_dir", "init_from")
+_PLACES = ("data", "model_dir", "cache_bytes", "init_from")
 _LOCK = ".lock"
 _LOCK_WORDS = re.compile(rb"(process \d+ on .*, begun .*,)?", re.DOTALL)
 
@@ -82,9 +82,9 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def describe(config: TrainConfig, data: Dataset, input_mode: str) -> dict[str, Any]:
+def describe(config: TrainConfig, records: Records, input_mode: str) -> dict[str, Any]:
     """The content of config.json. Nothing in `config` is left to the machine any more, see `settled`."""
-    flags, card = asdict(config), data.card
+    flags, card = asdict(config), records.data.card
     return {
         "format": FORMAT,
         **{name: flags[name] for name in MODEL_FLAGS},
@@ -94,7 +94,8 @@ def describe(config: TrainConfig, data: Dataset, input_mode: str) -> dict[str, A
         "preprocess": dict(card.config["preprocess"]),
         "image_encoding": card.image_encoding,
         "class_digest": card.class_digest,
-        "data_digest": _digest_of(data, config.split),
+        "data_digest": _digest_of(records),
+        "where_digest": None if records.where is None else records.digest,
         "input_mode": input_mode,
         "train": {name: value for name, value in flags.items() if name not in (*MODEL_FLAGS, "model_dir")},
         "training_figures_hold": config.burdens,
@@ -113,26 +114,24 @@ def settled(config: TrainConfig, earlier: dict[str, Any] | None, chosen: dict[st
 
 
 def said_to_others(
-    config: TrainConfig, description: dict[str, Any], data: Dataset, eval_split: str | None, step: int
+    config: TrainConfig, description: dict[str, Any], evaluated: Records | None, step: int
 ) -> dict[str, Any]:
     """What the workers of a run have to have in common, flat: paths may differ, and nothing else."""
     flags = {f"--{name}": value for name, value in asdict(config).items() if name not in _PLACES}
-    facts = {
-        name: description[name] for name in ("input_mode", "class_digest", "data_digest", "preprocess", "libraries")
-    }
-    evaluated = None if eval_split is None else _digest_of(data, eval_split)
+    names = ("input_mode", "class_digest", "data_digest", "where_digest", "preprocess", "libraries")
+    facts = {name: description[name] for name in names}
     return {
         **flags,
         **facts,
-        "eval_split": eval_split,
-        "digest of eval_split": evaluated,
+        "eval_split": None if evaluated is None else evaluated.split,
+        "digest of eval_split": None if evaluated is None else _digest_of(evaluated),
         "step of the checkpoint": step,
     }
 
 
-def _digest_of(data: Dataset, split: str) -> str:
-    """The same wherever the shards lie."""
-    digests = "\n".join(shard.sha256 for shard in data.card.split(split).shards)
+def _digest_of(records: Records) -> str:
+    """Of the whole split; the same wherever the shards lie."""
+    digests = "\n".join(shard.sha256 for shard in records.data.card.split(records.split).shards)
     return hashlib.sha256(digests.encode()).hexdigest()
 
 
@@ -174,7 +173,8 @@ def check_same_run(folder: Path, earlier: dict[str, Any], now: dict[str, Any], a
             f"{folder}: holds a run of another configuration: {'; '.join(changed)}; "
             "repeat its flags to go on, or name another --model_dir"
         )
-    if earlier["data_digest"] != now["data_digest"] or earlier["preprocess"] != now["preprocess"]:
+    same = all(earlier.get(name) == now[name] for name in ("data_digest", "where_digest", "preprocess"))
+    if not same:
         raise UserError(
             f"{folder}: holds a run on another data set; use the one it began with, or name another --model_dir"
         )

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.convert.options import Settings, parse_arguments
-from pipeline.errors import RESUMES
 from schemas.command import make_console, run_command
+from schemas.errors import RESUMES
 
 if TYPE_CHECKING:
     from pipeline.convert.plan import Conversion

@@ -23,8 +23,7 @@ from dataclasses import dataclass
 from importlib.abc import MetaPathFinder
 from typing import Any
 
-from pipeline.errors import EngineError, StartError
-from schemas.errors import UserError, explained
+from schemas.errors import EngineError, StartError, UserError, explained
 from schemas.machine import available_cores
 
 _WORKER_BYTES = 32 << 20  # 32 MiB, as a chunk has at most: for less another worker isn't worth its start

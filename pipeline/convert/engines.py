@@ -20,8 +20,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners import create_runner
 from apache_beam.runners.runner import PipelineRunner
 
-from pipeline.errors import EngineError
-from schemas.errors import UserError
+from schemas.errors import EngineError, UserError
 
 _CONNECT_SECONDS = 10.0
 _FILE_FLAGS = ("flink_job_server_jar", "spark_job_server_jar", "prism_location")

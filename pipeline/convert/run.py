@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.convert.direct import ForkServer, is_direct, loopback_without_proxy, may_fork, plan_local
 from pipeline.convert.options import Settings
-from pipeline.errors import user_error_in
 from schemas.command.signals import heed_swallowed
 from schemas.dataset import CARD, Card, parse_card
-from schemas.errors import UserError
+from schemas.errors import UserError, user_error_in
 
 if TYPE_CHECKING:
     from pipeline.convert.plan import Conversion

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import storage
-from pipeline.shards.reading import read_card, read_rows
+from pipeline.reader.dataset import read_card, read_rows
 from schemas.dataset import MANIFEST_FOLDER, Card
 from schemas.errors import UserError, explained, printable
 from schemas.manifest import MANIFEST_SCHEMA

@@ -13,7 +13,7 @@ from pipeline.inspect.pictures.originals import Originals
 from pipeline.inspect.pictures.sheet import png, sheet
 from pipeline.inspect.pictures.steps import STORED, Picture, step_pictures
 from pipeline.inspect.pictures.stored import read_sample
-from pipeline.shards.reading import preprocess_config
+from pipeline.reader.dataset import preprocess_config
 from schemas.command.outputs import marked_png
 from schemas.errors import UserError, explained, printable
 from schemas.manifest import KEPT

@@ -9,7 +9,7 @@ from pipeline.parquet.about import About
 from pipeline.parquet.croissant import CROISSANT, croissant_of
 from pipeline.parquet.images import FOLDER, ImagesFile, ImagesJob, write_images
 from pipeline.parquet.readme import README, readme_of
-from pipeline.shards.reading import read_card
+from pipeline.reader.dataset import read_card
 from pipeline.source.origins import ORIGINS
 from pipeline.verify.card import read_classes
 from pipeline.verify.check import SMALL_BYTES, SUMS, Advance, pool, run

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from pipeline import storage
+from pipeline.reader.dataset import read_file
 from pipeline.shards import publish
 from pipeline.shards.config import LIBRARIES
-from pipeline.shards.reading import read_file
 from pipeline.verify.findings import RESTORE, Finding, Findings
 from pipeline.verify.shard import ShardReport
 from schemas.classes import ClassList, ClassListError, parse_classes

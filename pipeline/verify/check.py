@@ -12,7 +12,7 @@ from multiprocessing import get_context
 from typing import Any, TypeVar
 
 from pipeline import storage
-from pipeline.shards.reading import preprocess_config, read_card, read_file, read_rows
+from pipeline.reader.dataset import preprocess_config, read_card, read_file, read_rows
 from pipeline.verify import card as card_checks
 from pipeline.verify.findings import Finding, Findings
 from pipeline.verify.ledger import Tally, gaps

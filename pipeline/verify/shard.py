@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.shards.reading import read_file
+from pipeline.reader.dataset import read_file
 from pipeline.shards.tfrecord.frames import FRAME_FOOTER_BYTES, FRAME_HEADER_BYTES, frame_footer, frame_header
 from pipeline.verify.crc import find_changed_byte
 from pipeline.verify.example import example_fault

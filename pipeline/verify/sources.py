@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import storage
+from pipeline.reader.dataset import preprocess_config, read_rows
 from pipeline.shards.config import library_versions
-from pipeline.shards.reading import preprocess_config, read_rows
 from pipeline.source.archives import Input, Listing, list_inputs
 from pipeline.source.members import Member, what_instead
 from pipeline.verify.check import Advance, Report, pool, run

@@ -9,9 +9,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import boto3
+import pytest
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
 from moto.server import DomainDispatcherApplication, create_backend_app
@@ -66,6 +68,26 @@ class Server:
     def put(self, key: str, content: bytes) -> None:
         """Into the server's memory, without a request."""
         s3_backends[DEFAULT_ACCOUNT_ID]["aws"].put_object(BUCKET, key, content)
+
+    def put_folder(self, folder: Path, prefix: str) -> str:
+        """Uploads every file in and below a folder; the URL. The log is empty then."""
+        for path in folder.rglob("*"):
+            if path.is_file():
+                self.put(f"{prefix}/{path.relative_to(folder)}", path.read_bytes())
+        self.log.clear()
+        return f"s3://{BUCKET}/{prefix}"
+
+
+def lead_to(server: Server, patches: pytest.MonkeyPatch) -> None:
+    """What boto3 takes from the environment leads to the server, which is emptied, and to nothing of the user's."""
+    patches.setenv("AWS_CONFIG_FILE", "/nowhere")
+    patches.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    patches.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    patches.setenv("AWS_ENDPOINT_URL", server.url)
+    for name, value in ENVIRONMENT.items():
+        patches.setenv(name, value)
+    server.fault = None
+    server.empty()
 
 
 class _Handler(WSGIRequestHandler):

@@ -57,26 +57,27 @@ def image_of(split: str, number: int, size: int, classes: int) -> tuple[np.ndarr
 def _write_split(
     folder: Path, split: str, count: int, size: int, encoding: ImageEncoding, shards: int, classes: int
 ) -> Split:
-    frames: list[list[bytes]] = [[] for _ in range(shards)]
+    frames: list[list[tuple[bytes, int, int]]] = [[] for _ in range(shards)]
     encode = image_encoder(encoding)
     for number in range(count):
         image, label = image_of(split, number, size, classes)
         example = encode_example(encode(image), label, f"{split}/w.gnt/{number}".encode())
-        frames[number % shards].append(frame_example(example)[0])
+        frames[number % shards].append((*frame_example(example), label))
     files = []
     for index, shard in enumerate(frames):
         name, part, content = (
             shard_name(split, index, shards),
             manifest_part_name(split, index, shards),
-            b"".join(shard),
+            b"".join(frame for frame, _, _ in shard),
         )
         (folder / name).write_bytes(content)
         (folder / part).parent.mkdir(exist_ok=True)
         offset, rows = 0, []
-        for position, frame in enumerate(shard):
+        for position, (frame, crc, label) in enumerate(shard):
             record = {"record_index": position * shards + index, "source_offset": 0, "source_bytes": 0}
             names = {"split": split, "writer": "w", "archive": "w.gnt", "member": "w.gnt", "status": "kept"}
             place = {"shard": name, "shard_index": position, "shard_offset": offset, "shard_bytes": len(frame)}
+            place |= {"shard_crc32c": crc, "label": label}
             rows.append({"sample_id": f"{split}/w.gnt/{record['record_index']}", **names, **record, **place})
             offset += len(frame)
         pq.write_table(pa.Table.from_pylist(rows, MANIFEST_SCHEMA), folder / part)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import google_crc32c
 import numpy as np
 
 from pipeline import storage
 from pipeline.inspect.manifest import VERIFY, Inspected, Row
-from pipeline.verify.example import decode_image, read_example, read_image
-from schemas.errors import UserError
+from pipeline.reader.frames import BrokenFrame, read_images
+from schemas.errors import UserError, explained
 
 
 def read_sample(inspected: Inspected, row: Row) -> np.ndarray:
@@ -19,10 +18,13 @@ def read_sample(inspected: Inspected, row: Row) -> np.ndarray:
         found = f"{row.shard!r}, byte {row.shard_offset}"
         raise UserError(f"{where}: expected its place in a shard of the card, found {found}; {VERIFY}")
     path = storage.join(inspected.folder, row.shard)
-    example = read_example(path, row.shard_offset, row.shard_bytes)
-    if google_crc32c.value(example) != row.shard_crc32c:
-        raise UserError(f"{path}, byte {row.shard_offset:,}: expected {row.sample_id}, found other bytes; {VERIFY}")
+    with explained(f"read {path}"):
+        frame = np.frombuffer(storage.read_range(path, row.shard_offset, row.shard_bytes), np.uint8)
+    image = np.empty((1, card.image_size, card.image_size), np.uint8)
+    begin, end, crc = (np.array([value]) for value in (0, len(frame), row.shard_crc32c))
     try:
-        return decode_image(read_image(example) or b"", card.image_size, card.image_encoding)
-    except UserError as error:
-        raise UserError(f"{where}: {error}; {VERIFY}") from error
+        read_images(frame, begin, end, crc, image, card.image_encoding)
+    except BrokenFrame as error:
+        fault = f"found one that {error}; {VERIFY}"
+        raise UserError(f"{path}, byte {row.shard_offset:,}: expected {row.sample_id}, {fault}") from error
+    return image[0]

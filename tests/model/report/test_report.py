@@ -110,8 +110,9 @@ def test_only_what_was_misread_is_among_the_worst(
             ]
             return tuple(np.array(column) for column in (prediction, sure, sure, rank, [0.0] * shown))
 
-        def scores(self: Any, data: Any, split: str, *_: Any) -> scoring.Scores:
-            logits, labels, names = self.logits(data, split, 1_000)
+        def scores(self: Any, records: Any, *_: Any) -> scoring.Scores:
+            logits, labels = self.logits(records, 1_000)
+            names = records.rows(["sample_id"])["sample_id"].to_pylist()
             return scoring.Scores(np.array(names, object), labels, *score(logits, labels, 1.0))
 
         monkeypatch.setattr(scoring.Evaluation, "scores", scores)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -20,8 +21,9 @@ from model.train.loop import Loop, Task
 from model.train.options import TrainConfig
 from model.train.steps.state import TrainState, build_plain_model, build_step_model, set_evaluated_weights
 from model.train.steps.step import make_forward
+from pipeline.reader.dataset import Dataset, open_dataset
+from pipeline.reader.records import Records
 from schemas.errors import UserError
-from schemas.reader import Dataset, open_dataset
 
 SIZE, CLASSES, BATCH, RECORDS = 16, 10, 8, 21
 CONFIG = TrainConfig(
@@ -53,16 +55,16 @@ class Trained:
 
     def scores(self, data: Dataset, batch: int = BATCH) -> Scores:
         forward = make_forward(self.model, self.state, CONFIG)
-        return Evaluation(forward, self.strategy, batch).scores(data, "validation")
+        return Evaluation(forward, self.strategy, batch).scores(data.records("validation"))
 
     def sums_of_the_loop(self, data: Dataset) -> list[float]:
         """Loss, top-1, top-5, samples."""
         config = replace(CONFIG, data=str(data.folder))
-        source = training_source(data, "train", mode="memory", global_batch=BATCH, seed=0)
+        source = training_source(data.records("train"), mode="memory", global_batch=BATCH, seed=0)
         nothing: Any = None
-        task = Task(config, data, "validation", data.folder, source, 10)
+        task = Task(config, data, data.records("validation"), Path(data.folder), source, 10)
         loop = Loop(task, self.strategy, self.model, self.state, nothing, nothing, nothing, nothing)
-        found: list[float] = loop._sums_over("validation").tolist()
+        found: list[float] = loop._sums_over(data.records("validation")).tolist()
         return found
 
 
@@ -70,7 +72,7 @@ class Trained:
 def test_it_is_exact_whatever_the_padding(data: Dataset, batch: int) -> None:
     """Held to Keras's own forward function and to sorting."""
     trained = Trained()
-    images, labels = load_split(data, "validation")
+    images, labels = load_split(data.records("validation"))
     logits = trained.plain().predict(images.astype(np.float32) / 255, verbose=0)
     order = np.argsort(-logits, 1, kind="stable")
     scores = trained.scores(data, batch)
@@ -84,7 +86,7 @@ def test_it_is_exact_whatever_the_padding(data: Dataset, batch: int) -> None:
 
 def test_the_loop_sums_what_evaluate_tells_of_each_sample(data: Dataset) -> None:
     trained = Trained()
-    scores = Evaluation(forward_of(trained.plain())).scores(data, "validation")
+    scores = Evaluation(forward_of(trained.plain())).scores(data.records("validation"))
     loss, top1, top5, samples = trained.sums_of_the_loop(data)
     assert (top1, top5, samples) == ((scores.rank <= 1).sum(), (scores.rank <= 5).sum(), RECORDS)
     assert loss == pytest.approx(scores.loss.sum(), rel=1e-4)
@@ -94,14 +96,13 @@ def test_of_equal_logits_the_smaller_label_wins_everywhere(data: Dataset) -> Non
     trained = Trained()
     for variable in trained.state.weights[-2:]:  # kernel and bias of the last layer: every logit is 0
         variable.assign(np.zeros(variable.shape, np.float32))
-    _, labels = load_split(data, "validation")
+    _, labels = load_split(data.records("validation"))
     evaluation = Evaluation(forward_of(trained.plain()))
-    for scores in (trained.scores(data), evaluation.scores(data, "validation")):
+    for scores in (trained.scores(data), evaluation.scores(data.records("validation"))):
         assert scores.rank.tolist() == (labels + 1).tolist()
         assert not scores.prediction.any()
     assert trained.sums_of_the_loop(data)[1:] == [(labels == 0).sum(), (labels < 5).sum(), RECORDS]
-    logits, found, sample_ids = evaluation.logits(data, "validation", 10)
-    assert sample_ids == scores.sample_id[:10].tolist()
+    logits, found = evaluation.logits(data.records("validation"), 10)
     np.testing.assert_array_equal(found, labels[:10])
     assert not logits.any()
 
@@ -120,23 +121,23 @@ def test_what_the_memory_doesnt_hold_is_said_in_a_line(data: Dataset, error: Exc
 
     for flag, said in (("--batch", r"--batch 16: .*choose a smaller --batch"), ("", "16 samples at once: .* end what")):
         with pytest.raises(UserError, match=said):
-            Evaluation(forward, None, 16, flag=flag).scores(data, "validation")
+            Evaluation(forward, None, 16, flag=flag).scores(data.records("validation"))
     with pytest.raises(UserError, match="21 samples at once"):  # more would only be padding
-        Evaluation(forward, None, 1 << 40).logits(data, "validation", 10)
+        Evaluation(forward, None, 1 << 40).logits(data.records("validation"), 10)
 
 
 def test_a_split_that_is_held_is_read_once(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
 
-    def batches(data: Dataset, split: str, *others: Any) -> Any:
-        read.append(split)
-        return evaluation_batches(data, split, *others)
+    def batches(records: Records, *others: Any) -> Any:
+        read.append(records.split)
+        return evaluation_batches(records, *others)
 
     monkeypatch.setattr(scoring, "evaluation_batches", batches)
-    trained = Trained()
+    trained, validation = Trained(), data.records("validation")
     forward = make_forward(trained.model, trained.state, CONFIG)
     held, plain = (Evaluation(forward, trained.strategy, BATCH, hold=hold) for hold in (True, False))
-    first, again, other = (one.scores(data, "validation") for one in (held, held, plain))
+    first, again, other = (one.scores(validation) for one in (held, held, plain))
     assert read == ["validation"] * 2
     for column in ("sample_id", "label", "prediction", "loss"):
         np.testing.assert_array_equal(getattr(first, column), getattr(again, column))
@@ -148,7 +149,7 @@ def test_another_failure_is_no_lack_of_memory(data: Dataset) -> None:
         raise tf.errors.UnimplementedError(None, None, "no such kernel")
 
     with pytest.raises(tf.errors.UnimplementedError):
-        Evaluation(forward).scores(data, "validation")
+        Evaluation(forward).scores(data.records("validation"))
 
 
 def test_a_diverged_model_is_refused_not_counted_as_right(data: Dataset) -> None:

@@ -15,8 +15,8 @@ from tiny_dataset import write_dataset
 
 from model.train import main, run_folder
 from model.train.options import TrainConfig
+from pipeline.reader.dataset import Dataset, open_dataset
 from schemas.errors import UserError
-from schemas.reader import Dataset, open_dataset
 
 FLAGS = ["--arch=vgg11", "--width=0.0625", "--global_batch=16", "--steps=2"]
 SETTLED = {"precision": "float32", "xla": False, "replicas": 1}
@@ -45,10 +45,10 @@ def test_a_folder_with_other_things_is_refused_untouched(
 
 
 def test_a_data_set_is_no_place_for_a_run(data: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
-    before = content(data.folder)
+    before = content(Path(data.folder))
     assert main([*FLAGS, f"--data={data.folder}", f"--model_dir={data.folder}"]) == 2
     assert "name another --model_dir" in capsys.readouterr().err
-    assert content(data.folder) == before
+    assert content(Path(data.folder)) == before
 
 
 @pytest.mark.parametrize("text", ["{}", "[1]", '{"format": 99}', "not JSON"])
@@ -63,7 +63,7 @@ def test_another_programs_config_is_refused_untouched(
 
 
 def test_a_start_that_was_killed_at_once_goes_on(tmp_path: Path, data: Dataset) -> None:
-    description = run_folder.describe(TrainConfig("", "", **SETTLED), data, "memory")
+    description = run_folder.describe(TrainConfig("", "", **SETTLED), data.records("train"), "memory")
     (tmp_path / ".lock").touch()
     (tmp_path / "config.tmp-0123abcd.json").touch()
     run_folder.check_own(tmp_path)
@@ -137,7 +137,7 @@ def test_what_is_left_to_the_machine_is_settled_once(data: Dataset) -> None:
 
 
 def went_on(data: Dataset, then: TrainConfig, now: TrainConfig, asked: TrainConfig) -> None:
-    earlier, later = (run_folder.describe(config, data, "memory") for config in (then, now))
+    earlier, later = (run_folder.describe(one, data.records(one.split, one.where), "memory") for one in (then, now))
     run_folder.check_same_run(Path("run"), earlier, later, {name: asdict(asked)[name] for name in SETTLED})
 
 
@@ -152,6 +152,25 @@ def test_a_run_goes_on_as_it_began(data: Dataset) -> None:
     went_on(data, old, began, TrainConfig("", ""))
     with pytest.raises(UserError, match="--precision was auto, is float32"):
         went_on(data, old, began, TrainConfig("", "", precision="float32"))
+
+
+def test_a_run_goes_on_with_the_records_it_chose(data: Dataset) -> None:
+    began = TrainConfig("", "", where="record_index >= 8", **SETTLED)
+    went_on(data, began, began, began)
+    with pytest.raises(UserError, match="--where was record_index >= 8, is None"):
+        went_on(data, began, TrainConfig("", "", **SETTLED), began)
+    same_rows = TrainConfig("", "", where="record_index > 7", **SETTLED)
+    with pytest.raises(UserError, match="--where was record_index >= 8, is record_index > 7"):
+        went_on(data, began, same_rows, same_rows)
+    description, same = (
+        run_folder.describe(one, data.records("train", one.where), "memory") for one in (began, same_rows)
+    )
+    assert description["train"]["where"] == "record_index >= 8"
+    assert description["where_digest"] == same["where_digest"]
+    with pytest.raises(UserError, match="holds a run on another data set"):  # whose manifest says something else
+        run_folder.check_same_run(Path("run"), description, {**description, "where_digest": "other"}, SETTLED)
+    with pytest.raises(UserError, match="where record_index: expected a comparison"):
+        TrainConfig("", "", where="record_index")
 
 
 def test_another_number_of_replicas_is_refused_with_a_way_on(
@@ -173,13 +192,13 @@ def test_another_number_of_replicas_is_refused_with_a_way_on(
 
 
 def test_what_workers_have_in_common(data: Dataset) -> None:
-    config = TrainConfig("here", "run", **SETTLED)
-    said = run_folder.said_to_others(config, run_folder.describe(config, data, "memory"), data, "validation", 7)
+    config, evaluated = TrainConfig("here", "run", **SETTLED), data.records("validation")
+    said = run_folder.said_to_others(config, run_folder.describe(config, data.records("train"), "memory"), evaluated, 7)
     assert {"--steps", "--log_steps", "--seed", "data_digest", "input_mode", "libraries"} <= said.keys()
     assert said["step of the checkpoint"] == 7
     elsewhere = TrainConfig("there", "other", **SETTLED)
-    description = run_folder.describe(elsewhere, data, "memory")
-    assert run_folder.said_to_others(elsewhere, description, data, "validation", 7) == said
+    description = run_folder.describe(elsewhere, data.records("train"), "memory")
+    assert run_folder.said_to_others(elsewhere, description, evaluated, 7) == said
 
 
 def test_a_report_that_is_older_than_what_it_tells_of_is_made_anew(

@@ -14,8 +14,7 @@ from apache_beam.options.pipeline_options import FlinkRunnerOptions
 from commands import Run
 
 from pipeline.convert.engines import explain, make_engine
-from pipeline.errors import user_error_in
-from schemas.errors import UserError
+from schemas.errors import UserError, user_error_in
 
 EXTERNAL = ["--environment_type=EXTERNAL", "--environment_config=localhost:50000"]
 

@@ -15,8 +15,9 @@ import pytest
 from places import ROOT
 
 import pipeline
+from pipeline import open_dataset
 from pipeline.convert.direct import ForkServer
-from schemas import UserError, open_dataset
+from schemas import UserError
 
 FORKED = ("--direct_num_workers=2",)
 

@@ -34,19 +34,9 @@ def module_server() -> Iterator[s3_server.Server]:
 
 
 @pytest.fixture
-def server(
-    module_server: s3_server.Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Iterator[s3_server.Server]:
-    """An empty bucket; what boto3 takes from the environment leads to it, and to nothing of the user's."""
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", module_server.url)
-    for name, value in s3_server.ENVIRONMENT.items():
-        monkeypatch.setenv(name, value)
-    module_server.empty()
-    yield module_server
-    module_server.fault = None
+def server(module_server: s3_server.Server, monkeypatch: pytest.MonkeyPatch) -> s3_server.Server:
+    s3_server.lead_to(module_server, monkeypatch)
+    return module_server
 
 
 def url(key: str) -> str:

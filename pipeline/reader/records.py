@@ -1,0 +1,182 @@
+"""The kept records of a split, or some of them, as a sequence: one by its number or its sample_id, many at once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline import storage
+from pipeline.reader.frames import BrokenFrame, read_images
+from pipeline.reader.order import Order
+from pipeline.reader.shards import ShardBytes
+from pipeline.reader.where import Where, texts_of
+from schemas.dataset import DatasetError
+from schemas.errors import UserError
+from schemas.manifest import KEPT
+
+if TYPE_CHECKING:
+    from pipeline.reader.dataset import Dataset
+
+_PLACES = ("shard_index", "shard_offset", "shard_bytes", "shard_crc32c", "label")
+_KEPT = texts_of([KEPT])[0]
+_BLOCK_RECORDS = 512  # taken apart at once: two megabytes, which stay in the processor's cache
+
+
+class Records:
+    """`records[i]` is (uint8 [size, size], ink 255 on 0; its label), `records[positions]` (uint8 [n, size, size],
+    int32 [n]); positions are a slice, a list or an array.
+
+    The manifest says where each lies, and what its CRC is. Shards are mapped here and read by ranges in a store. It may
+    be used by forked processes and threads; where it is pickled the data set is opened again. What isn't as it was
+    written raises DatasetError.
+    """
+
+    def __init__(self, data: Dataset, split: str, where: Any = None) -> None:
+        self.data, self.split, self.where = data, split, where
+        self._where = Where(where) if isinstance(where, str) else None
+        self.shards = [shard for shard in data.card.split(split).shards if shard.records]
+        if not self.shards:
+            raise DatasetError(f"{data.folder}: split {split!r} holds no samples")
+        self._bytes = ShardBytes(data.folder, self.shards, data.cache)
+        chosen = list(self._parts(_PLACES))
+        self._shard = np.repeat(np.arange(len(chosen)), [len(rows) for rows in chosen])
+        columns = pa.concat_tables(chosen)
+        if any(columns[name].null_count for name in _PLACES):
+            raise self._broken_manifest("places of kept records that are null")
+        if not len(columns):
+            raise UserError(
+                f"where {where}: expected some of the {split!r} records of {data.folder}, found none; ask for more"
+            )
+        self._index, self._begin, size, self._crc, label = (_numbers(columns[name]) for name in _PLACES)
+        self._begin, size = self._begin.astype(np.int64), size.astype(np.int64)
+        self._end = self._begin + size
+        self.labels: np.ndarray = label.astype(np.int32)
+        """int32 [n]: of each, an index into the data set's classes."""
+        if (self._end > np.array([shard.bytes for shard in self.shards])[self._shard]).any():
+            raise self._broken_manifest("records that lie beyond the ends of their shards")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, at: Any) -> tuple[np.ndarray, Any]:
+        if isinstance(at, int | np.integer):
+            if not -len(self) <= at < len(self):
+                raise IndexError(f"record {at:,} of {len(self):,}")
+            images, labels = self.read(np.array([at % len(self)]))
+            return images[0], int(labels[0])
+        return self.read(np.arange(len(self))[at])
+
+    def __getitems__(self, at: Sequence[int]) -> list[tuple[np.ndarray, int]]:
+        """What PyTorch's DataLoader asks for where it puts batches together itself: a batch is read at once."""
+        images, labels = self[at]
+        return list(zip(images, labels.tolist(), strict=True))
+
+    def read(self, positions: np.ndarray, images: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 [n, size, size] and int32 [n] of int [n], each from 0; fills `images` where they are given."""
+        if images is None:
+            size = self.data.card.image_size
+            images = np.empty((len(positions), size, size), np.uint8)
+        for first in range(0, len(positions), _BLOCK_RECORDS):
+            some = positions[first : first + _BLOCK_RECORDS]
+            begin, end = self._begin[some], self._end[some]
+            octets, at = self._bytes.gather(self._shard[some], begin, end)
+            into = images[first : first + len(some)]
+            try:
+                read_images(octets, at, at + end - begin, self._crc[some], into, self.data.card.image_encoding)
+            except BrokenFrame as error:
+                raise self._broken(some[error.position], str(error)) from error
+        return images, self.labels[positions]
+
+    def order(self, batch: int, *, seed: int = 0, shuffle: bool = True, rank: int = 0, ranks: int = 1) -> Order:
+        """The batches of these records, epoch after epoch; its state goes with these records alone."""
+        return Order(len(self), batch, seed=seed, shuffle=shuffle, rank=rank, ranks=ranks, digest=self.digest)
+
+    def batches(self, order: Order) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The rest of an epoch; `order` stands behind each batch when it is handed out."""
+        for positions in order:
+            batch = self.read(positions)
+            order.number += 1
+            yield batch
+
+    @property
+    def paths(self) -> list[str]:
+        """Where each shard lies."""
+        return [storage.join(self.data.folder, shard.path) for shard in self.shards]
+
+    def chosen(self) -> list[np.ndarray]:
+        """bool [records] of each shard: which of its records these are."""
+        found = [np.zeros(shard.records, bool) for shard in self.shards]
+        for number, mask in enumerate(found):
+            mask[self._index[self._shard == number]] = True
+        return found
+
+    def rows(self, columns: Sequence[str]) -> pa.Table:
+        """The manifest's rows of these records, in their order."""
+        return pa.concat_tables(self._parts(columns))
+
+    def positions(self, sample_ids: Sequence[str]) -> np.ndarray:
+        """int64 [n]: where each sample_id stands. Raises DatasetError where one isn't among these records."""
+        own = self.rows(["sample_id"])["sample_id"].combine_chunks()
+        found = pc.index_in(texts_of(sample_ids), value_set=own)
+        if found.null_count:
+            missing = sample_ids[pc.index(pc.is_null(found), True).as_py()]
+            raise DatasetError(
+                f"{self.data.folder}: expected {missing} among the records of {self.split!r}, found none"
+            )
+        return _numbers(found).astype(np.int64)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the records' CRCs: the same for the same records in the same order."""
+        return hashlib.sha256(self._crc.astype("<u4").tobytes()).hexdigest()
+
+    def _parts(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """`columns` of the records that each shard holds."""
+        needed: list[str] | None = sorted({"status", "shard", *columns, *(self._where.columns if self._where else ())})
+        if self.where is not None and self._where is None:
+            needed = None  # an Expression doesn't say what it asks about
+        for shard, rows in zip(self.shards, self.data.parts(self.shards, needed), strict=True):
+            kept = rows.filter(pc.equal(rows["status"], _KEPT))
+            if len(kept) != shard.records or not pc.all(pc.equal(kept["shard"], texts_of([shard.path])[0])).as_py():
+                raise self._broken_manifest(f"{len(kept):,} kept rows for the {shard.records:,} of {shard.path}")
+            if self._where is not None:
+                kept = self._where.filter(kept)
+            elif self.where is not None:
+                kept = kept.filter(self.where)
+            yield kept.select(list(columns))
+
+    def _broken(self, position: int, fault: str) -> DatasetError:
+        shard = self.shards[self._shard[position]]
+        if self.data.cache is not None:
+            self.data.cache.forget(shard)
+        where = f"record {self._index[position]:,} at byte {self._begin[position]:,}"
+        path = storage.join(self.data.folder, shard.path)
+        return DatasetError(f"{path}: {where} {fault}; the shard is damaged, copy it again, or convert again")
+
+    def _broken_manifest(self, found: str) -> DatasetError:
+        return DatasetError(
+            f"{self.data.folder}: the manifest of split {self.split!r} has {found}; "
+            "python -m pipeline.verify says what is damaged; copy it again, or convert again"
+        )
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        cache = self.data.cache
+        return self.data.folder, None if cache is None else cache.most_bytes, self.split, self.where, self.digest
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        from pipeline.reader.dataset import open_dataset
+
+        folder, cache_bytes, split, where, digest = state
+        self.__init__(open_dataset(folder, cache_bytes), split, where)  # type: ignore[misc]
+        if self.digest != digest:
+            raise DatasetError(f"{folder}: its records aren't those of the process that this one was started by")
+
+
+def _numbers(column: Any) -> np.ndarray:
+    """What to_numpy makes of a column without nulls; that imports pandas where it is installed: a second."""
+    return np.from_dlpack(column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column)
