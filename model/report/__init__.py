@@ -18,7 +18,7 @@ from model.report.charts import Series, legend, line_chart
 from model.report.page import document, figures, glyph, grid, pair_of_glyphs, section, table, worst_table
 from pipeline.reader import CACHE_BYTES, add_data_flags
 from pipeline.reader.dataset import open_dataset
-from schemas.command import Parser, local_path, run_command
+from schemas.command import Parser, run_command
 from schemas.command.outputs import check_output, mark_of, marked_by, output
 from schemas.errors import explained
 
