@@ -104,7 +104,7 @@ def parse(main: Any, arguments: Sequence[str], capsys: pytest.CaptureFixture[str
 
 def test_every_command_is_shown() -> None:
     lines = [line for page in GUIDES for line in shown(page)]
-    missing = {name for name in COMMANDS if not any(line.startswith(f"hwdb {name} ") for line in lines)}
+    missing = {name for name in COMMANDS if not any(f"{line} ".startswith(f"hwdb {name} ") for line in lines)}
     assert not missing
 
 

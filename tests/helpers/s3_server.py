@@ -19,6 +19,8 @@ from moto.s3.models import s3_backends
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+from pipeline.storage import flags
+
 BUCKET = "handwriting"
 ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
 
@@ -86,6 +88,7 @@ def lead_to(server: Server, patches: pytest.MonkeyPatch) -> None:
     patches.setenv("AWS_ENDPOINT_URL", server.url)
     for name, value in ENVIRONMENT.items():
         patches.setenv(name, value)
+    patches.setattr(flags, "_used", flags.StoreFlags())  # an earlier command's, in this process
     server.fault = None
     server.empty()
 

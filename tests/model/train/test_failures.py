@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from model.network.cluster import WorkerLost
-from model.train.checkpoint import Checkpoints, Progress, last_step
+from model.train.checkpoint import Checkpoints, Progress, Writer, last_step
 from model.train.failures import training_failures, writing
 from model.train.options import TrainConfig
 from model.train.progress import Report
@@ -86,29 +86,34 @@ def test_of_models_equally_right_the_one_with_the_smaller_loss_is_kept() -> None
     assert [progress.is_best(*one) for one in figures] == [True, False, False, True, False, True, True]
 
 
-def checkpoints(folder: Path, progress: Progress) -> Checkpoints:
+def checkpoints(folder: Path, progress: Progress, writer: Writer | None = None) -> Checkpoints:
     state: Any = tf.Module()
-    return Checkpoints(folder, state, progress, TrainConfig("", ""))
+    return Checkpoints(folder, state, progress, TrainConfig("", ""), writer or Writer())
+
+
+def save(folder: Path, progress: Progress, step: int) -> None:
+    with Writer() as writer:
+        checkpoints(folder, progress, writer).save(step)
 
 
 def test_the_best_loss_comes_back_and_an_old_checkpoint_without_one_is_read(tmp_path: Path) -> None:
     progress = Progress(0)
     progress.is_best(0.5, 1.0)
-    checkpoints(tmp_path / "new", progress).save(3)
+    save(tmp_path / "new", progress, 3)
     assert (last_step(tmp_path / "new"), last_step(tmp_path / "none")) == (3, 0)
     again = Progress(0)
     assert checkpoints(tmp_path / "new", again).restore()
     assert (float(again.best_loss), float(again.best_accuracy), int(again.step)) == (1.0, 0.5, 3)
 
     del progress.best_loss
-    checkpoints(tmp_path / "old", progress).save(4)
+    save(tmp_path / "old", progress, 4)
     names = [name for name, _ in tf.train.list_variables(str(tmp_path / "old" / "checkpoints"))]
     assert not any("best_loss" in name for name in names)
     old = Progress(0)
     assert checkpoints(tmp_path / "old", old).restore()
     assert (float(old.best_loss), float(old.best_accuracy), int(old.step)) == (np.inf, 0.5, 4)
     assert old.is_best(0.5, 0.9)
-    checkpoints(tmp_path / "old", old).save(5)
+    save(tmp_path / "old", old, 5)
     renewed = Progress(0)
     assert checkpoints(tmp_path / "old", renewed).restore()
     assert float(renewed.best_loss) == 0.9

@@ -11,7 +11,7 @@ import pytest
 from commands import converted
 from exports import exported, kept, pixels
 
-from schemas import open_dataset
+from pipeline import open_dataset
 
 TERMS = ("academic", "ICDAR", "Pattern Recognition", "https://nlpr.ia.ac.cn/databases/handwriting/home.html")
 

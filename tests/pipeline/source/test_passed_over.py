@@ -135,7 +135,7 @@ def test_a_zip_without_gnt_says_what_is_there(tmp_path: Path, refused: Callable[
         tmp_path / "a.zip", {"a/page1.dgrl": bytes(99), "part2.rar": RAR, "readme.txt": b"hello"}
     )
     line = refused(path)
-    assert "expected .gnt files in the zip, found 3 others: a/page1.dgrl (handwritten text lines" in line
+    assert "expected .gnt files in the zip, found 3 other files: a/page1.dgrl (handwritten text lines" in line
     assert "part2.rar (a RAR archive: unpack it with unrar" in line
 
 

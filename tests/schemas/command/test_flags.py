@@ -147,7 +147,7 @@ def test_a_flag_spelt_in_another_way(convert: Run, tmp_path: Path, typed: str, m
         ("pipeline.sample", ["--out=x"], "the following arguments are required: --output"),
         ("model.train", ["--data=d", "--model-dir=r"], "--model-dir: there is no such flag; did you mean --model_dir?"),
         ("model.train", ["--data=d", "--model_dir=r", "--no_batch_norm"], "did you mean --no-batch_norm?"),
-        ("model.train", ["--data=s3://b/d", "--model_dir=r"], "s3://b/d: expected a local path, found a URL; copy it"),
+        ("model.train", ["--data=d", "--model_dir=s3://b/r"], "s3://b/r: expected a local path, found a URL; copy it"),
         ("model.export", ["--model=~nobody-there/x", "--format=onnx"], "expected ~ to be a home folder, found none"),
         ("pipeline.inspect", ["~nobody-there/x", "show", "--char=x"], "expected ~ to be a home folder, found none"),
         ("schemas.command", ["vefiry"], "expected one of convert, verify, "),
