@@ -152,7 +152,8 @@ run model.predict --records 25 data/sample/test/1241-c.gnt | tail -n 3
 
 say "A recogniser of your own: 60 people write 50 characters, and the one in the box learns to read these"
 draw data/few --writers 60 --characters 51
-convert data/few-shards --origin drawn --image_size 32 --validation_fraction 0.2 --input train=data/few/train --input test=data/few/test
+convert data/few-shards --origin drawn --image_size 32 --validation_fraction 0.2 \
+  --input train=data/few/train --input test=data/few/test
 train data/few-shards runs/few
 run model.evaluate --model runs/few --data data/few-shards --split test
 run model.predict --model runs/few --records 25 data/few/test/1243-c.gnt | tail -n 3

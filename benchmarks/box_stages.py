@@ -29,8 +29,9 @@ def main() -> int:
     import tensorflow as tf
 
     from model.network.augment import AugmentConfig
-    from model.train import run_folder, step, train
+    from model.train import run_folder, train
     from model.train.options import parse_arguments
+    from model.train.steps import step
 
     run_folder.check_same_run = lambda *_: None
     if mine.distort:

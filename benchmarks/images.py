@@ -23,9 +23,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from process_tree import measure
 
+from pipeline import open_dataset
 from pipeline.shards.manifest import open_manifest
 from pipeline.verify.example import decode_image, read_image
-from schemas import open_dataset
 from schemas.dataset import CARD, CLASSES, read_card
 
 

@@ -29,7 +29,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from process_tree import measure
 
-from pipeline.convert.options import DEFAULT_TARGET_SHARD_BYTES
+from pipeline.convert.options import Settings
 from pipeline.shards import publish
 from pipeline.shards.chunk import GROUP_RECORDS, convert_records
 from pipeline.shards.config import ConvertConfig
@@ -131,7 +131,7 @@ def _staging(path: Path, work: Path) -> list[dict[str, float]]:
 
 def _matrix(records: int) -> dict[str, float]:
     """By arithmetic: how many batches the chunks of so many records are cut into, and how many rows each has."""
-    shards = max(1, round(records * _FRAME_BYTES / DEFAULT_TARGET_SHARD_BYTES))
+    shards = max(1, round(records * _FRAME_BYTES / Settings.target_shard_bytes))
     chunk_records = CHUNK_BYTES // _RECORD_BYTES
     chunks = math.ceil(records / chunk_records)
     groups = [GROUP_RECORDS, chunk_records - GROUP_RECORDS]

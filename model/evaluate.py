@@ -93,9 +93,10 @@ def evaluate(flags: argparse.Namespace, console: Console) -> None:
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("Evaluating", total=len(records))
         scores = evaluation.scores(records, trust.temperature, lambda done: bar.update(task, completed=done))
-    writers = records.rows(["writer"])["writer"].to_numpy().astype(str)
+    rows = records.rows(["sample_id", "writer"]).take(scores.position)
+    writers = rows["writer"].to_numpy().astype(str)
     table = pa.table(
-        [scores.sample_id, scores.label, scores.prediction, scores.probability, scores.rank], schema=EVALUATION_SCHEMA
+        [rows["sample_id"], scores.label, scores.prediction, scores.probability, scores.rank], schema=EVALUATION_SCHEMA
     )
     facts = {"split": split, "class_digest": data.classes.digest}
     title = f"{run.name} ({run.network}) on {data.folder}, split {split}"

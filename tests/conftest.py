@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gnt_files
 import pytest
@@ -11,6 +12,9 @@ from commands import Run, called
 from places import REAL
 
 from pipeline.convert import direct, main
+
+if TYPE_CHECKING:
+    import s3_server
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -52,3 +56,20 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def convert(capsys: pytest.CaptureFixture[str]) -> Run:
     """pipeline.convert, called in this process."""
     return called(main, capsys, "--runner=DirectRunner")
+
+
+@pytest.fixture(scope="module")
+def module_server() -> Iterator[s3_server.Server]:
+    import s3_server  # moto takes a second
+
+    with s3_server.running() as server:
+        yield server
+
+
+@pytest.fixture
+def server(module_server: s3_server.Server, monkeypatch: pytest.MonkeyPatch) -> s3_server.Server:
+    """An empty S3 server, to which the environment leads."""
+    import s3_server
+
+    s3_server.lead_to(module_server, monkeypatch)
+    return module_server

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -71,3 +72,28 @@ def test_a_command_may_be_run_as_a_file(room: str, flags: list[str], tmp_path: P
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("usage: ")
+
+
+def bound(tree: ast.Module) -> set[str]:
+    """The names a module has once it is imported, but for what functions of it set."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+    return names
+
+
+@pytest.mark.parametrize("path", sorted([*ROOT.glob("benchmarks/**/*.py"), *ROOT.glob("scripts/*.py")]), ids=str)
+def test_what_a_benchmark_imports_is_there(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.ImportFrom) or (node.module or "").partition(".")[0] not in PACKAGES:
+            continue
+        place = ROOT / (node.module or "").replace(".", "/")
+        module = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+        names = bound(ast.parse(module.read_text()))
+        for name in {alias.name for alias in node.names} - names:
+            assert (place / name).is_dir() or (place / f"{name}.py").is_file(), f"{node.module} has no {name}"

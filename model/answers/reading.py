@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -116,10 +117,19 @@ class Recogniser:
         except Unusable as error:
             return UserError(f"{entry.name}: {REJECT_REASONS[error.reason]}; choose another picture")
 
-    def _candidates(self, images: np.ndarray, top: int) -> list[list[tuple[str, float]]]:
+    @cached_property
+    def _forward(self) -> Any:
+        """uint8 [n, size, size, 1] to logits, as one graph: layer by layer a single image takes six times as long."""
+        import tensorflow as tf
+
         from model.network.vgg import normalize
 
-        logits = np.asarray(self.model(normalize(images[..., None]), training=False))
+        size = self.preprocess.image_size
+        spec = tf.TensorSpec([None, size, size, 1], tf.uint8)
+        return tf.function(lambda images: self.model(normalize(images), training=False), [spec], autograph=False)
+
+    def _candidates(self, images: np.ndarray, top: int) -> list[list[tuple[str, float]]]:
+        logits = self._forward(images[..., None]).numpy()
         probabilities = metrics.softmax(logits / self.temperature)
         best = metrics.best(probabilities, top)
         return [

@@ -31,8 +31,8 @@ _RUNNING = 4  # batches that a device may be behind
 class Scores:
     """One entry for each sample, in shard order. Every array is [n]."""
 
-    sample_id: np.ndarray
-    """object: str, the manifest's."""
+    position: np.ndarray
+    """int64: among the records."""
     label: np.ndarray
     """int32."""
     prediction: np.ndarray
@@ -133,8 +133,7 @@ class Evaluation:
         """
         divisor = tf.constant(temperature, tf.float32)
         columns = self._columns(lambda parts: self._scores(parts, divisor), records, progress=progress)
-        names = records.rows(["sample_id"])["sample_id"].to_numpy()
-        scores = Scores(names[columns[0]], *columns[1:])
+        scores = Scores(*columns)
         if not np.isfinite(scores.loss).all():
             raise UserError("the model's answers aren't finite numbers; its training has diverged, train again")
         return scores

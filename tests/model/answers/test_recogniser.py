@@ -7,10 +7,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from tiny_dataset import write_dataset
 
-from model import predict
+from model import evaluate, predict
 from model.answers.reading import Character, Reading, load_run
-from model.answers.run import BOX, WEIGHTS
+from model.answers.run import BOX, WEIGHTS, place_for
+from model.train.options import parse_arguments
 from pipeline.sample.glyphs import font_path
 from pipeline.sample.handwriting import draw
 from pipeline.sample.strokes import Source, strokes_of
@@ -55,3 +57,19 @@ def test_predict_needs_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[st
     cv2.imwrite(str(path), cv2.copyMakeBorder(drawn("永", 1003).bitmap, *[30] * 4, cv2.BORDER_CONSTANT, value=255))
     assert predict.main([str(path), "--threshold", "0"]) == 0
     assert "永" in capsys.readouterr().out
+
+
+def test_what_is_written_of_it_lies_where_one_stands(tmp_path: Path) -> None:
+    assert place_for("report.html", BOX) == Path("report.html")
+    assert place_for("report.html", tmp_path) == tmp_path / "report.html"
+
+
+def test_it_stays_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_dataset(tmp_path / "data", {"test": 8}, size=32)
+    assert evaluate.main([f"--data={data}", "--calibrate", f"--output={tmp_path / 'rows.parquet'}"]) == 2
+    assert "the recogniser in the box stays as it is" in capsys.readouterr().err
+
+
+def test_a_training_may_begin_with_it() -> None:
+    config = parse_arguments(["--data=d", "--model_dir=r", "--init_from", "--epochs=2"])
+    assert (config.init_from, config.arch, config.width, config.head) == (str(BOX), "vgg11", 0.5, "pool")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import keras
@@ -19,19 +18,10 @@ from schemas.dataset import read_card
 FLAGS = ["--arch=vgg11", "--width=0.0625", "--dense_width=8", "--global_batch=8", "--no-xla", "--seed=3"]
 
 
-@pytest.fixture(scope="module")
-def module_server() -> Iterator[s3_server.Server]:
-    with s3_server.running() as server:
-        yield server
-
-
 @pytest.fixture
-def server(
-    module_server: s3_server.Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Iterator[s3_server.Server]:
-    s3_server.lead_to(module_server, monkeypatch)
+def server(server: s3_server.Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> s3_server.Server:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return module_server
+    return server
 
 
 def weights(run: Path) -> list[np.ndarray]:

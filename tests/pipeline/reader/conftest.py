@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,18 +15,6 @@ RECORDS, SIZE = 107, 16
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("reader") / request.param
     return write_dataset(place, {"train": RECORDS, "test": 21}, size=SIZE, encoding=request.param)
-
-
-@pytest.fixture(scope="module")
-def module_server() -> Iterator[s3_server.Server]:
-    with s3_server.running() as server:
-        yield server
-
-
-@pytest.fixture
-def server(module_server: s3_server.Server, monkeypatch: pytest.MonkeyPatch) -> s3_server.Server:
-    s3_server.lead_to(module_server, monkeypatch)
-    return module_server
 
 
 @pytest.fixture

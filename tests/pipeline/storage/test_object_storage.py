@@ -12,7 +12,7 @@ import sys
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import gnt_files
@@ -25,18 +25,6 @@ from schemas.dataset import CARD, LOCK, parse_card
 Run = Callable[..., tuple[int, str, str]]
 pytestmark = pytest.mark.slow
 SHARDS = ("--num_shards=train=3", "--num_shards=test=2")
-
-
-@pytest.fixture(scope="module")
-def module_server() -> Iterator[s3_server.Server]:
-    with s3_server.running() as server:
-        yield server
-
-
-@pytest.fixture
-def server(module_server: s3_server.Server, monkeypatch: pytest.MonkeyPatch) -> s3_server.Server:
-    s3_server.lead_to(module_server, monkeypatch)
-    return module_server
 
 
 def url(key: str) -> str:

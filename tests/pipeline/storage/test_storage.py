@@ -21,12 +21,6 @@ from schemas.errors import UserError, explained
 MIB = 1 << 20
 
 
-@pytest.fixture(scope="module")
-def module_server() -> Iterator[s3_server.Server]:
-    with s3_server.running() as server:
-        yield server
-
-
 @pytest.fixture
 def server(module_server: s3_server.Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[s3_server.Server]:
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
