@@ -139,7 +139,7 @@ def test_a_split_that_is_held_is_read_once(data: Dataset, monkeypatch: pytest.Mo
     held, plain = (Evaluation(forward, trained.strategy, BATCH, hold=hold) for hold in (True, False))
     first, again, other = (one.scores(validation) for one in (held, held, plain))
     assert read == ["validation"] * 2
-    for column in ("sample_id", "label", "prediction", "loss"):
+    for column in ("position", "label", "prediction", "loss"):
         np.testing.assert_array_equal(getattr(first, column), getattr(again, column))
         np.testing.assert_array_equal(getattr(first, column), getattr(other, column))
 
