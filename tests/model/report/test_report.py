@@ -112,8 +112,7 @@ def test_only_what_was_misread_is_among_the_worst(
 
         def scores(self: Any, records: Any, *_: Any) -> scoring.Scores:
             logits, labels = self.logits(records, 1_000)
-            names = records.rows(["sample_id"])["sample_id"].to_pylist()
-            return scoring.Scores(np.array(names, object), labels, *score(logits, labels, 1.0))
+            return scoring.Scores(np.arange(len(records)), labels, *score(logits, labels, 1.0))
 
         monkeypatch.setattr(scoring.Evaluation, "scores", scores)
 
