@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -186,6 +187,7 @@ def run_saved_model(path: Path, images: np.ndarray) -> np.ndarray:
 
 
 def run_onnx(path: Path, images: np.ndarray) -> np.ndarray:
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it would tell its makers of every start
     onnxruntime = importlib.import_module("onnxruntime")
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return np.asarray(session.run(None, {session.get_inputs()[0].name: images})[0])

@@ -62,7 +62,7 @@ class Settings:
             raise UserError(f"--origin {self.origin}: expected {' or '.join(ORIGINS)}")
         for name, low, below in (("validation_fraction", 0, 1), ("max_reject_fraction", 0, None)):
             _check_fraction(name, getattr(self, name), low=low, below=below)
-        at_least(1, "--target_shard_bytes", self.target_shard_bytes)
+        at_least(self.image_size**2, "--target_shard_bytes", self.target_shard_bytes)  # an image each, as it is
         for split, count in self.num_shards.items():
             if split not in SPLITS:
                 raise UserError(

@@ -18,7 +18,7 @@ from pipeline.source.archives import list_inputs, parse_input
 from pipeline.source.members import Member
 from pipeline.source.origins import ORIGINS
 from schemas.classes import ClassList, ClassListError, default_classes, parse_classes
-from schemas.dataset import MANIFEST_FOLDER, SPLITS, STAGING_FOLDER, Origin, PassedOver
+from schemas.dataset import MANIFEST_FOLDER, MAX_SHARDS, SPLITS, STAGING_FOLDER, Origin, PassedOver
 from schemas.errors import UserError, explained, printable
 
 _RECORD_BYTES = 5_000  # of CASIA's records, on average: for the number of shards, which needn't be exact
@@ -162,5 +162,15 @@ def _num_shards(members: Sequence[Member], settings: Settings) -> dict[str, int]
         split_bytes = sum(member.size_bytes for member in members if member.split == split)
         if any(member.split == split for member in members):
             estimate = split_bytes / _RECORD_BYTES * example_bytes
-            counted[split] = settings.num_shards.get(split) or max(1, round(estimate / settings.target_shard_bytes))
+            counted[split] = settings.num_shards.get(split) or _estimated_shards(split, estimate, settings)
     return counted
+
+
+def _estimated_shards(split: str, estimated_bytes: float, settings: Settings) -> int:
+    count = max(1, round(estimated_bytes / settings.target_shard_bytes))
+    if count > MAX_SHARDS:
+        raise UserError(
+            f"--target_shard_bytes {settings.target_shard_bytes}: expected at most {MAX_SHARDS:,} shards, found that "
+            f"{split} would have {count:,}; name a larger size"
+        )
+    return count

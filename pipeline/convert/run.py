@@ -6,6 +6,7 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -108,9 +109,12 @@ def _prepare(
     runner, options = make_runner(settings.runner, settings.beam, local, server, say)
 
     def run() -> None:
-        pipeline = beam.Pipeline(runner=runner, options=options)  # makes a temporary folder, which its run removes
-        transforms.convert(pipeline, job)
         try:
+            pipeline = beam.Pipeline(runner=runner, options=options)
+        except ValueError as error:  # in several lines
+            raise UserError(f"--runner={settings.runner}: {' '.join(str(error).split())}") from error
+        try:
+            transforms.convert(pipeline, job)
             _finish(pipeline.run())
         except Exception as error:
             if server is not None and server.loss is not None:
@@ -124,6 +128,7 @@ def _prepare(
             raise failure from error
         finally:
             stop_engines()
+            shutil.rmtree(pipeline.local_tempdir, ignore_errors=True)  # left there where its run hadn't begun
 
     return run
 

@@ -8,6 +8,7 @@ nothing from elsewhere, neither a constant nor another file's kernel.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -41,6 +42,8 @@ class Kernels:
         if numba is None:
             return function
         try:
+            if not _has_home():
+                raise RuntimeError
             dispatcher = numba.njit(cache=True, nogil=True)(function)
         except RuntimeError:  # neither beside its file nor in the home folder may anything be kept
             global is_kept
@@ -86,6 +89,11 @@ class Kernels:
             except Exception as error:
                 return f"{type(error).__name__}: {error}".splitlines()[0]
         return ""
+
+
+def _has_home() -> bool:
+    """Numba, of a user without a home folder, as in a container, makes one called "~" where it stands."""
+    return bool(numba.config.CACHE_DIR or os.environ.get("XDG_CACHE_HOME")) or os.path.isabs(os.path.expanduser("~"))
 
 
 def read_only(values: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """How every command speaks: its flags, one line for an error, its exit status, its tables; and which there are.
 
-`hwdb COMMAND …`, `python -m pipeline COMMAND …` and `python -m pipeline.COMMAND …` are the same function.
+`hwdb COMMAND …`, `python -m pipeline COMMAND …` and `python -m pipeline.COMMAND …` are the same program.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
+from runpy import run_module
 
 from schemas.command.parser import Parser as Parser
 from schemas.command.parser import expanded as expanded
@@ -57,8 +58,11 @@ def main(argv: Sequence[str] | None = None, package: str = "") -> int:
     commands = {name: entry for name, entry in COMMANDS.items() if entry[0].startswith(package)}
     prog = f"python -m {package}" if package else "hwdb"
     if arguments and arguments[0] in commands:
-        module = import_module(commands[arguments[0]][0])
-        status: int = module.main(arguments[1:])
+        module = commands[arguments[0]][0]
+        if argv is None:  # it has the process to itself, as by `python -m`
+            sys.argv[1:] = arguments[1:]
+            run_module(module, run_name="__main__", alter_sys=True)
+        status: int = import_module(module).main(arguments[1:])
         return status
     return run_command(prog, lambda: _list(commands, prog, arguments))
 

@@ -44,6 +44,9 @@ def heeding_signals() -> Iterator[None]:
     except (KeyboardInterrupt, Exception):
         if not _heard:
             raise
+        # Of one that left exec("…"), as in a dataclass being made, CPython 3.11 remembers that it did, caught or not, and
+        # ends the process by SIGINT in place of its status; the next exec forgets it.
+        exec("")
         raise Ended(_heard[0]) from None
     finally:
         if before:

@@ -109,7 +109,7 @@ def test_settings_that_make_no_sense_are_refused_at_once(tmp_path: Path) -> None
         ({"preset": "worst"}, "--preset worst: expected article or best"),
         ({"num_shards": {"trian": 2}}, "--num_shards trian=2: expected one of the splits"),
         ({"num_shards": {"train": 0}}, "--num_shards train=0: expected 1 to 99,999 shards"),
-        ({"target_shard_bytes": 0}, "--target_shard_bytes 0: expected 1 or more"),
+        ({"target_shard_bytes": 4095}, "--target_shard_bytes 4095: expected 4096 or more"),
     ):
         with pytest.raises(UserError, match=words):
             replace(fine, **change)  # type: ignore[arg-type]

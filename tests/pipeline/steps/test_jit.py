@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
+import numba.core.caching as caching
 import pytest
 
 from pipeline.steps import jit
@@ -27,6 +28,16 @@ def test_where_nothing_may_be_kept_it_compiles_each_time(monkeypatch: pytest.Mon
         patches.setattr(numba, "njit", without_a_folder)
         compiled = Kernels(lambda: None).compile(lambda number: number + 1)
     assert compiled(1) == 2
+
+
+def test_without_a_home_folder_none_is_made_where_one_stands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # of a user who has neither HOME nor a line in passwd
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
+    monkeypatch.setattr(caching.InTreeCacheLocator, "from_function", lambda *_: None)
+    assert Kernels(lambda: None).compile(lambda number: number + 1)(1) == 2
+    assert not list(tmp_path.iterdir())
 
 
 _HITS = """

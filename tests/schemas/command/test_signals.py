@@ -75,6 +75,25 @@ def test_ctrl_c_while_modules_are_imported_is_no_traceback(tmp_path: Path, comma
     assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGINT, "", "")
 
 
+def test_a_signal_in_what_an_import_executes_ends_by_its_status(tmp_path: Path) -> None:
+    """As in a dataclass being made: Python would end the process by SIGINT, whatever the signal was."""
+    (tmp_path / "command.py").write_text(
+        "import sys\n"
+        "from schemas.command import run_command\n"
+        """body = lambda: exec("import os, signal, time; os.kill(os.getpid(), signal.SIGTERM); time.sleep(9)")\n"""
+        """sys.exit(run_command("pipeline.inspect", body))"""
+    )
+    ended = subprocess.run(
+        [sys.executable, "-m", "command"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (143, "pipeline.inspect: ended by SIGTERM\n")
+
+
 @pytest.fixture
 def handlers() -> Iterator[None]:
     before = {
