@@ -44,8 +44,8 @@ def heeding_signals() -> Iterator[None]:
     except (KeyboardInterrupt, Exception):
         if not _heard:
             raise
-        # Of one that left exec("…"), as in a dataclass being made, CPython 3.11 remembers that it did, caught or not, and
-        # ends the process by SIGINT in place of its status; the next exec forgets it.
+        # Of one that left exec("…"), as while a dataclass is made, CPython remembers that it did, though it was caught,
+        # and ends the process by SIGINT in place of its status; the next exec forgets it.
         exec("")
         raise Ended(_heard[0]) from None
     finally:
