@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import apache_beam as beam
 import gnt_files
 import pytest
+from apache_beam.metrics import MetricsFilter
 from commands import Run, assert_refused, converted, rows_of
 from damaged import findings, reseal
 
-from pipeline import inspect, verify
+from pipeline import ConvertArchives, Settings, inspect, verify
 from schemas.dataset import Card, MemberInput, read_card
 from schemas.manifest import LOST_REASONS
 
@@ -191,3 +194,20 @@ def test_verify_finds_another_kind_than_the_archive_says(
     finally:
         (lossy / "dataset.json").write_text(before)
     assert "expected what='an HTML page', as the archive says, found 'a PDF'" in capsys.readouterr().out
+
+
+def test_an_engine_counts_what_the_card_does(folder: Path, tmp_path: Path) -> None:
+    settings = Settings([str(folder)], str(tmp_path / "out"), max_reject_fraction=0.3, num_shards={"train": 3})
+    with beam.Pipeline(runner="apache_beam.runners.portability.fn_api_runner.FnApiRunner") as root:
+        _ = root | ConvertArchives(settings)
+    found = root.result.metrics().query(MetricsFilter().with_namespace("hwdb"))["counters"]
+    counted = Counter[str]()
+    for counter in found:
+        counted[counter.key.metric.name] += counter.committed
+    counts = read_card(tmp_path / "out").splits["train"].counts
+    assert set(counts.rejected) >= {"truncated", "header_mismatch"}
+    assert counted == {
+        "kept": counts.kept,
+        **{f"dropped {reason}": records for reason, records in counts.dropped.items()},
+        **{f"rejected {reason}": records for reason, records in counts.rejected.items()},
+    }
