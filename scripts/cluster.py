@@ -1,7 +1,7 @@
-"""A Flink cluster on one machine, of the parts that a real one has: a JobManager, TaskManagers, Beam worker pools.
+"""A Flink cluster on one machine, of the parts that a real one has: a JobManager, TaskManagers, a worker pool.
 
-    python scripts/cluster.py start                 JobManager, 2 TaskManagers of 2 slots each, 2 worker pools
-    python scripts/cluster.py start --only pools    the worker pools alone, for another engine
+    python scripts/cluster.py start                JobManager, 2 TaskManagers of 2 slots each, a worker pool
+    python scripts/cluster.py start --only pool    the worker pool alone, for another engine
     python scripts/cluster.py stop
 
 Each is a process of its own that goes on until `stop`; logs and settings are in the cluster's folder. Flink's jars are
@@ -40,8 +40,9 @@ _TASK_MANAGER_MEMORY = {
     "task.heap.size": "512m",
     "task.off-heap.size": "64m",
     "managed.size": "128m",
-    "network.min": "64m",
-    "network.max": "64m",
+    # A sorted shuffle takes 512 buffers of 32 KiB for each of its outputs before it begins.
+    "network.min": "256m",
+    "network.max": "256m",
     "jvm-metaspace.size": "256m",
     "jvm-overhead.min": "128m",
     "jvm-overhead.max": "128m",
@@ -51,11 +52,11 @@ _TASK_MANAGER_MEMORY = {
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=("start", "stop"))
-    parser.add_argument("--only", choices=("flink", "pools"), help="start just these (default: both)")
+    parser.add_argument("--only", choices=("flink", "pool"), help="start just these (default: both)")
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "cluster", help="logs, settings, process ids")
     parser.add_argument("--rest_port", type=int, default=8081, help="Flink's port for --flink_master (default: 8081)")
-    parser.add_argument("--pool_port", type=int, default=50000, help="the worker pools' port (default: 50000)")
-    parser.add_argument("--task_managers", type=int, default=2, help="TaskManagers, and worker pools (default: 2)")
+    parser.add_argument("--pool_port", type=int, default=50000, help="the worker pool's port (default: 50000)")
+    parser.add_argument("--task_managers", type=int, default=2, help="TaskManagers (default: 2)")
     parser.add_argument("--slots", type=int, default=2, help="task slots of each TaskManager (default: 2)")
     arguments = parser.parse_args(argv)
     folder: Path = arguments.folder
@@ -66,14 +67,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(f"cluster.py: {folder}: a cluster was started from here already; stop it first")
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        if arguments.only != "pools":
+        if arguments.only != "pool":
             start_flink(folder, arguments.rest_port, arguments.task_managers, arguments.slots)
         if arguments.only != "flink":
-            start_pools(folder, arguments.pool_port, arguments.task_managers)
+            start_pool(folder, arguments.pool_port, arguments.task_managers * arguments.slots)
     except BaseException:
         stop(folder)
         raise
-    if arguments.only != "pools":
+    if arguments.only != "pool":
         print(f"--runner=FlinkRunner --flink_master=localhost:{arguments.rest_port}", end=" ")
     print(f"--environment_type=EXTERNAL --environment_config=localhost:{arguments.pool_port}")
 
@@ -102,22 +103,15 @@ def start_flink(folder: Path, rest_port: int, task_managers: int, slots: int) ->
         time.sleep(0.2)
 
 
-def start_pools(folder: Path, port: int, count: int) -> None:
-    """Worker pools, which start a worker whenever a TaskManager asks; all on one port, and the kernel deals them out.
-
-    Each of several machines has its own pool, under the same address as seen from there, such as localhost:50000.
-    """
-    # A pool starts the `python` of its PATH, which must find this package.
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+def start_pool(folder: Path, port: int, processes: int) -> None:
+    """A worker pool, which the TaskManagers share; each of several machines has one of its own."""
     python_path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    for number in range(count):
-        command = [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={port}"]
-        _spawn(folder, f"pool-{number}", command, {**os.environ, "PATH": path, "PYTHONPATH": python_path})
+    command = [sys.executable, "-m", "pipeline.convert.workers", f"--port={port}", f"--processes={processes}"]
+    _spawn(folder, "pool", command, {**os.environ, "PYTHONPATH": python_path})
     deadline = time.monotonic() + START_SECONDS
-    for number in range(count):
-        while "Started worker pool" not in (folder / f"pool-{number}.log").read_text():
-            _check(folder, deadline, f"a worker pool on port {port}")
-            time.sleep(0.2)
+    while "--environment_config" not in (folder / "pool.log").read_text():
+        _check(folder, deadline, f"a worker pool on port {port}")
+        time.sleep(0.2)
 
 
 def stop(folder: Path) -> None:
@@ -175,8 +169,10 @@ def _write_settings(folder: Path, rest_port: int, slots: int) -> None:
         **{f"taskmanager.memory.{name}": size for name, size in _TASK_MANAGER_MEMORY.items()},
         # A job whose TaskManager is lost starts again on what is left; finished pieces are found and not made again.
         "restart-strategy.type": "fixed-delay",
-        "restart-strategy.fixed-delay.attempts": 10,
+        "restart-strategy.fixed-delay.attempts": 3,
         "restart-strategy.fixed-delay.delay": "1 s",
+        # Where too few are left, that is said after a minute: Flink's own default waits five, at each attempt.
+        "slot.request.timeout": 15000,
         "heartbeat.interval": 2000,
         "heartbeat.timeout": 10000,
         "io.tmp.dirs": str(folder / "tmp"),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.convert.options import Settings, parse_arguments
@@ -28,8 +29,9 @@ def _convert(settings: Settings) -> int:
     from pipeline.convert.run import run_conversion
 
     started = time.monotonic()
-    with _quiet():
-        card = run_conversion(settings, _shown)
+    level = settings.log_level
+    with _logged(level) if level else _quiet():
+        card = run_conversion(settings, functools.partial(_shown, contextlib.nullcontext if level else _quiet))
     from pipeline.convert.progress import print_summary
 
     print_summary(card, settings.output, time.monotonic() - started, make_console())
@@ -37,11 +39,26 @@ def _convert(settings: Settings) -> int:
 
 
 @contextlib.contextmanager
-def _shown(job: Conversion) -> Iterator[None]:
+def _shown(heard: Callable[[], contextlib.AbstractContextManager[None]], job: Conversion) -> Iterator[None]:
     from pipeline.convert.progress import Meter, shown
 
-    with shown(Meter(job), make_console()), _quiet():  # once more: a bar shows what is printed beside it
+    with shown(Meter(job), make_console()), heard():  # once more: a bar shows what is printed beside it
         yield
+
+
+@contextlib.contextmanager
+def _logged(level: str) -> Iterator[None]:
+    """What Beam logs, and what its workers send it, goes to stderr from a level on."""
+    root, handler = logging.root, logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    before = root.level
+    root.setLevel(level.upper())
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(before)
 
 
 @contextlib.contextmanager

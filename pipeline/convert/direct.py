@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -27,7 +28,9 @@ from schemas.errors import EngineError, StartError, UserError, explained
 from schemas.machine import available_cores
 
 _WORKER_BYTES = 32 << 20  # 32 MiB, as a chunk has at most: for less another worker isn't worth its start
-_SERVE = "import sys; sys.path[:] = {path!r}; from pipeline.convert.preloaded import serve; serve({socket}, {alive})"
+_SERVE = (
+    "import sys; sys.path[:] = {path!r}; from pipeline.convert.workers.preloaded import serve; serve({socket}, {alive})"
+)
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,36 @@ class LocalPlan:
     """Beam's --direct_running_mode and --direct_num_workers, both settled."""
 
     mode: str
+    """Beam's, or "pools": workers of other machines' pools."""
     workers: int
+
+
+class Pools:
+    """Where DirectRunner's workers come from if not from this machine: `hwdb workers` of several, in turn."""
+
+    def __init__(self, addresses: Sequence[tuple[str, int]]) -> None:
+        self.addresses = addresses
+        self.loss: UserError | None = None
+        """What became of the first worker that was lost."""
+        self._turns = itertools.cycle(addresses)
+
+    def next_address(self) -> tuple[str, int]:
+        return next(self._turns)
+
+
+def named_pools(flags: Sequence[str]) -> Pools | None:
+    """The pools that Beam's flags for workers elsewhere name, for DirectRunner. Raises UserError."""
+    asked = _asked(flags, "--environment_type", "--environment_config")
+    if asked.environment_type is None:
+        return None
+    words = [word.strip().rpartition(":") for word in (asked.environment_config or "").split(",")]
+    addresses = [(host.strip("[]"), int(port)) for host, _, port in words if host and port.isdecimal()]
+    if asked.environment_type.upper() != "EXTERNAL" or len(addresses) < len(words):
+        raise UserError(
+            f"--environment_type={asked.environment_type} --environment_config={asked.environment_config}: expected "
+            "EXTERNAL and HOST:PORT[,HOST:PORT…], pools that hwdb workers started; leave both out to use this machine"
+        )
+    return Pools(addresses)
 
 
 def is_direct(runner: str) -> bool:
@@ -52,17 +84,14 @@ def plan_local(flags: Sequence[str], source_bytes: int) -> LocalPlan:
 
     Even if that is one: where there is a second core, a process of its own gets ready while the driver does.
     """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--direct_running_mode")
-    parser.add_argument("--direct_num_workers")
-    try:
-        asked, _ = parser.parse_known_args(list(flags))
-    except argparse.ArgumentError as error:
-        raise UserError(f"{error}; give every flag its value") from error
+    asked = _asked(flags, "--direct_running_mode", "--direct_num_workers")
     if str(asked.direct_num_workers).startswith("-"):
         raise UserError(f"--direct_num_workers {asked.direct_num_workers}: expected 0 (all cores) or more")
     # What isn't a number is refused by Beam's own parser later.
     number = int(asked.direct_num_workers) if str(asked.direct_num_workers).isdecimal() else None
+    pools = named_pools(flags)
+    if pools is not None:
+        return LocalPlan("pools", number or len(pools.addresses))
     alone = (number or available_cores()) == 1
     mode = asked.direct_running_mode or ("in_memory" if alone else "multi_processing")
     if mode == "in_memory":
@@ -70,6 +99,16 @@ def plan_local(flags: Sequence[str], source_bytes: int) -> LocalPlan:
     if number is None:
         number = min(available_cores(), 1 + source_bytes // _WORKER_BYTES)
     return LocalPlan(mode, number or available_cores())
+
+
+def _asked(flags: Sequence[str], *names: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for name in names:
+        parser.add_argument(name)
+    try:
+        return parser.parse_known_args(list(flags))[0]
+    except argparse.ArgumentError as error:
+        raise UserError(f"{error}; give every flag its value") from error
 
 
 class Absent(MetaPathFinder):
@@ -131,6 +170,8 @@ class ForkServer:
         self.phase, self.since = "importing", time.monotonic()
         """What the process does, "importing", "compiling" or "forking", and since when."""
         self.keeps_compiled = True
+        self.ended = threading.Event()
+        """Set once the process has ended."""
         self._workers: list[Worker] = []
         self._socket, theirs = socket.socketpair()
         # Whoever holds the other end of this pipe sees it closed when this process is gone, however it went.
@@ -197,6 +238,7 @@ class ForkServer:
         self._process.wait()
         for worker in self._workers:
             self._end(worker)
+        self.ended.set()
 
     def _end(self, worker: Worker) -> None:
         """Says that a worker has ended with the process it was to be forked from."""
@@ -209,16 +251,21 @@ class ForkServer:
             what = "is still importing" if self.phase == "importing" else "hasn't answered"
             seconds = time.monotonic() - max(self.since, worker.asked)
             return StartError(f"a worker process {what} after {seconds:.0f} s; {_WITHOUT}")
-        if worker.status < 0:
-            name = signal.Signals(-worker.status).name
-            advice = " (out of memory? fewer --direct_num_workers need less)" if name == "SIGKILL" else ""
-            return EngineError(f"a worker process was killed by {name}{advice}")
+        how = self.how_ended(worker.status)
+        if connected or worker.status < 0:
+            advice = " (out of memory? fewer --direct_num_workers need less)" if "SIGKILL" in how else ""
+            return EngineError(f"a worker process {how}{advice}")
+        return StartError(f"a worker process couldn't start: it {how}; mend that, or {_WITHOUT}")
+
+    def how_ended(self, status: int | None = None) -> str:
+        """The signal that killed a worker, or its exit status and last words; without a status the process itself."""
+        if status is None:
+            status = self._process.returncode
+        if status < 0:
+            return f"was killed by {signal.Signals(-status).name}"
         self._words.seek(0)
         words = self._words.read().decode("utf-8", "replace").strip().rpartition("\n")[2]
-        how = f"ended with exit status {worker.status}{f' ({words})' if words else ''}"
-        if connected:
-            return EngineError(f"a worker process {how}")
-        return StartError(f"a worker process couldn't start: it {how}; mend that, or {_WITHOUT}")
+        return f"ended with exit status {status}{f' ({words})' if words else ''}"
 
 
 _WITHOUT = "do without by --direct_num_workers=1"

@@ -13,6 +13,7 @@ from schemas.dataset import MAX_SHARDS, SPLITS
 from schemas.errors import UserError
 from schemas.example import ImageEncoding
 
+LOG_LEVELS = ("debug", "info", "warning", "error")
 _BRITISH = {"normalize": "--normalise", "binarize": "--binarise"}
 
 
@@ -46,6 +47,8 @@ class Settings:
     keep_staging: bool = False
     beam: Sequence[str] = ()
     """Flags for Beam."""
+    log_level: str | None = None
+    """The level from which on workers send what they log, one of LOG_LEVELS; None for nothing."""
 
     def __post_init__(self) -> None:
         for name in ("output", "staging"):
@@ -60,6 +63,8 @@ class Settings:
             raise UserError(f"--preset {self.preset}: expected {' or '.join(PRESETS)}")
         if self.origin not in (None, *ORIGINS):
             raise UserError(f"--origin {self.origin}: expected {' or '.join(ORIGINS)}")
+        if self.log_level not in (None, *LOG_LEVELS):
+            raise UserError(f"--log_level {self.log_level}: expected {', '.join(LOG_LEVELS)}")
         for name, low, below in (("validation_fraction", 0, 1), ("max_reject_fraction", 0, None)):
             _check_fraction(name, getattr(self, name), low=low, below=below)
         at_least(self.image_size**2, "--target_shard_bytes", self.target_shard_bytes)  # an image each, as it is
@@ -173,6 +178,7 @@ def _parser() -> Parser:
         action="store_true",
         help="keep the staged pieces: the next conversion with the same --staging, flags and --num_shards reuses them",
     )
+    add("--log_level", choices=LOG_LEVELS, help="show what Beam, the engine and workers log (default: nothing)")
     steps = parser.add_argument_group("the six steps, in their order")
     steps.add_argument(
         "--preset",

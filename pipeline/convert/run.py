@@ -8,9 +8,17 @@ import multiprocessing
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pipeline.convert.direct import ForkServer, is_direct, loopback_without_proxy, may_fork, plan_local
+from pipeline.convert.direct import (
+    ForkServer,
+    Pools,
+    is_direct,
+    loopback_without_proxy,
+    may_fork,
+    named_pools,
+    plan_local,
+)
 from pipeline.convert.options import Settings
 from schemas.command.signals import heed_swallowed
 from schemas.dataset import CARD, Card, parse_card
@@ -34,7 +42,7 @@ def run_conversion(
     was lost on its way.
     """
     _refuse_forked_process()
-    with _handlers_left_alone(), loopback_without_proxy(), _fork_server(settings) as server:
+    with _handlers_left_alone(), loopback_without_proxy(), _workers(settings) as source:
         # Imported here: a misspelt setting doesn't wait for Arrow, nor a bad input for Beam.
         from pipeline import storage
         from pipeline.convert.plan import begin, plan_conversion
@@ -44,7 +52,7 @@ def run_conversion(
         job = plan_conversion(settings)
         for line in job.warnings:
             say(line)
-        run = _prepare(settings, job, server, say)
+        run = _prepare(settings, job, source, say)
         heed_swallowed()
         with locked(job.output):
             begin(job)
@@ -81,12 +89,15 @@ def _handlers_left_alone() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _fork_server(settings: Settings) -> Iterator[ForkServer | None]:
-    """The process that workers are forked from, where there will be some: it imports Beam while this one does."""
-    # A child of multiprocessing's that ends with its parent may have none of its own.
-    alone = multiprocessing.current_process().daemon
-    if alone or not (is_direct(settings.runner) and may_fork(settings.beam)):
+def _workers(settings: Settings) -> Iterator[ForkServer | Pools | None]:
+    """Where workers come from, if they are processes: of other machines, or forked from one that imports Beam now."""
+    if not is_direct(settings.runner):
         yield None
+        return
+    pools = named_pools(settings.beam)
+    # A child of multiprocessing's that ends with its parent may have none of its own.
+    if pools or multiprocessing.current_process().daemon or not may_fork(settings.beam):
+        yield pools
         return
     server = ForkServer()
     try:
@@ -96,17 +107,20 @@ def _fork_server(settings: Settings) -> Iterator[ForkServer | None]:
 
 
 def _prepare(
-    settings: Settings, job: Conversion, server: ForkServer | None, say: Callable[[str], object]
+    settings: Settings, job: Conversion, source: ForkServer | Pools | None, say: Callable[[str], object]
 ) -> Callable[[], None]:
     """What runs the job on its engine. Raises UserError for Beam's flags where they make no sense."""
     import apache_beam as beam
 
     from pipeline.convert import transforms
-    from pipeline.convert.engines import explain, stop_engines
-    from pipeline.convert.runners import make_runner
+    from pipeline.convert.engines import make_runner
+    from pipeline.convert.engines.job import EngineJob
+    from pipeline.convert.engines.portable import explain, stop_engines
 
-    local = plan_local(settings.beam, job.source_bytes)
-    runner, options = make_runner(settings.runner, settings.beam, local, server, say)
+    direct = is_direct(settings.runner)
+    local = plan_local(settings.beam, job.source_bytes) if direct else None
+    runner, options = make_runner(settings, local, source, say)
+    engine_job = None if direct else EngineJob(options, job.output)
 
     def run() -> None:
         try:
@@ -115,14 +129,17 @@ def _prepare(
             raise UserError(f"--runner={settings.runner}: {' '.join(str(error).split())}") from error
         try:
             transforms.convert(pipeline, job)
-            _finish(pipeline.run())
+            if engine_job is None:
+                pipeline.run().wait_until_finish()
+            else:
+                engine_job.run(pipeline)
         except Exception as error:
-            if server is not None and server.loss is not None:
-                raise server.loss from error
+            if source is not None and source.loss is not None:
+                raise source.loss from error
             message = user_error_in(f"{type(error).__name__}: {error}")
             if message is not None:
                 raise UserError(message) from error
-            failure = None if is_direct(settings.runner) else explain(settings.runner, error)
+            failure = None if direct else explain(settings.runner, error)
             if failure is None:
                 raise
             raise failure from error
@@ -131,13 +148,3 @@ def _prepare(
             shutil.rmtree(pipeline.local_tempdir, ignore_errors=True)  # left there where its run hadn't begun
 
     return run
-
-
-def _finish(result: Any) -> None:
-    """Waits for a run. An engine elsewhere would go on with its job when this process has been interrupted."""
-    try:
-        result.wait_until_finish()
-    except KeyboardInterrupt:
-        with contextlib.suppress(Exception):
-            result.cancel()
-        raise

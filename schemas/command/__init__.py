@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
@@ -34,6 +35,7 @@ EXIT_TERMINATED = 143
 
 COMMANDS = {
     "convert": ("pipeline.convert", "GNT archives in, TFRecord shards and a Parquet manifest out"),
+    "workers": ("pipeline.convert.workers", "a pool of this machine's worker processes, for a conversion on a cluster"),
     "verify": ("pipeline.verify", "is a data set what its conversion wrote, down to the last byte?"),
     "inspect": ("pipeline.inspect", "a data set in figures, pictures, SQL, and a report to hand on"),
     "parquet": (
@@ -104,8 +106,8 @@ def _status_of(command: str, body: Callable[[], int], resumes: str) -> int:
         status, line = error.exit_status, str(error)
     except Ended as error:
         status, line = error.exit_status, f"{error}{resumes}"
-    except KeyboardInterrupt:  # the program that this is called in hears signals by itself
-        status, line = EXIT_INTERRUPTED, f"interrupted{resumes}"
+    except KeyboardInterrupt as error:  # the program that this is called in hears signals by itself
+        status, line = EXIT_INTERRUPTED, f"{Ended(signal.SIGINT, error)}{resumes}"
     except MemoryError:
         status, line = EXIT_USER_ERROR, "this machine's memory ran out; ask for less at once, or end other programs"
     except OSError as error:

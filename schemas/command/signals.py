@@ -19,10 +19,11 @@ _heard: list[int] = []
 
 
 class Ended(KeyboardInterrupt):
-    """By a signal."""
+    """By a signal; what was noted on the interruption that it caused stands in the line."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__("interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}")
+    def __init__(self, number: int, interruption: BaseException) -> None:
+        word = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
+        super().__init__("; ".join([word, *getattr(interruption, "__notes__", ())]))
         self.exit_status = EXIT_BY_SIGNAL + number
 
 
@@ -41,13 +42,13 @@ def heeding_signals() -> Iterator[None]:
                 before[number] = signal.signal(number, _hear)
     try:
         yield
-    except (KeyboardInterrupt, Exception):
+    except (KeyboardInterrupt, Exception) as error:
         if not _heard:
             raise
         # Of one that left exec("…"), as while a dataclass is made, CPython remembers that it did, though it was caught,
         # and ends the process by SIGINT in place of its status; the next exec forgets it.
         exec("")
-        raise Ended(_heard[0]) from None
+        raise Ended(_heard[0], error) from None
     finally:
         if before:
             if signal.SIGALRM in before:

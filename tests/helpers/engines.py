@@ -59,14 +59,14 @@ def need(engine: str) -> None:
 
 
 @contextlib.contextmanager
-def running_cluster(folder: Path, *, pools_only: bool = False) -> Iterator[tuple[list[str], int, int]]:
-    """Starts a Flink cluster, worker pools, or both, by their script: (its flags, its REST port, its pools' port)."""
+def running_cluster(folder: Path, *, pool_only: bool = False) -> Iterator[tuple[list[str], int, int]]:
+    """Starts a Flink cluster, a worker pool, or both, by their script: (its flags, its REST port, its pool's port)."""
     rest, pool = cluster.free_port(), cluster.free_port()
     command = [sys.executable, str(ROOT / "scripts/cluster.py"), "start", f"--folder={folder}"]
     command += [
         f"--rest_port={rest}",
         f"--pool_port={pool}",
-        *(["--only=pools", "--task_managers=1"] if pools_only else []),
+        *(["--only=pool"] if pool_only else []),
     ]
     try:
         started = subprocess.run(command, capture_output=True, text=True, check=False, timeout=180)
@@ -153,7 +153,7 @@ def running(name: str, folder: Path) -> Iterator[list[str]]:
     with contextlib.ExitStack() as stack:
         flags = list(_FLAGS[name.removesuffix(" pool")])
         if name.endswith(" pool"):
-            flags += stack.enter_context(running_cluster(folder / "cluster", pools_only=True))[0]
+            flags += stack.enter_context(running_cluster(folder / "cluster", pool_only=True))[0]
         if name == "flink cluster":
             flags += stack.enter_context(running_cluster(folder / "cluster"))[0]
         if name == "job server pool":

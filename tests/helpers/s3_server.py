@@ -101,7 +101,7 @@ class _Handler(WSGIRequestHandler):
 
 
 @contextmanager
-def running() -> Iterator[Server]:
+def running(host: str = "127.0.0.1") -> Iterator[Server]:
     """A server with one empty bucket, stopped at the end."""
     application = DomainDispatcherApplication(create_backend_app)
     server = Server("")
@@ -134,7 +134,7 @@ def running() -> Iterator[Server]:
             return _torn(content, environ["werkzeug.socket"])
         return [content]
 
-    http = make_server("127.0.0.1", 0, counted, threaded=True, request_handler=_Handler)
+    http = make_server(host, 0, counted, threaded=True, request_handler=_Handler)
     server.url = f"http://127.0.0.1:{http.server_port}"
     thread = threading.Thread(target=http.serve_forever, daemon=True)
     thread.start()

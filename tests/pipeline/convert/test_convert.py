@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import gnt_files
+import pytest
 from commands import Run, rows_of
 
 from pipeline import verify
@@ -119,3 +120,15 @@ def test_a_shells_many_paths_are_all_read(archives: Path, tmp_path: Path, conver
     paths = sorted(archives.glob("train/*.gnt"))
     assert convert("--input", *paths, "--output", tmp_path / "o")[0] == 0
     assert read_card(tmp_path / "o").split("train").writers == 3
+
+
+@pytest.mark.engine
+def test_what_beam_and_its_workers_log_is_shown_where_it_is_asked_for(
+    archives: Path, tmp_path: Path, convert: Run
+) -> None:
+    flags = [f"--input={archives}/train", "--direct_num_workers=1", "--direct_running_mode=multi_processing"]
+    status, _, err = convert(*flags, f"--output={tmp_path}/loud", "--log_level=info")
+    assert status == 0
+    assert re.search(r"^[\d-]+ [\d:,]+ INFO apache_beam\.\S+: starting control server", err, flags=re.MULTILINE)
+    assert "Control channel established." in err, "a worker's words"
+    assert "DEBUG" not in err

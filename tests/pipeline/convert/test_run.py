@@ -157,15 +157,18 @@ def test_a_worker_that_cant_start_says_why() -> None:
 
 
 def test_what_forked_workers_need_of_beam_is_there() -> None:
-    """workers.py reaches into Beam; where one of these has moved, look there."""
+    """workers/forked.py reaches into Beam; where one of these has moved, look there."""
     from apache_beam.runners.portability.fn_api_runner import worker_handlers
     from apache_beam.runners.worker import sdk_worker_main
+    from apache_beam.runners.worker.channel_factory import GRPCChannelFactory
 
     connection = worker_handlers.ControlConnection()
     assert connection._futures_by_id == {}, "what the driver waits for is kept elsewhere"
     future = worker_handlers.ControlFuture("1")
     future.set("answer")
     assert (future.is_done(), future.get()) == (True, "answer"), "an answer is given to the driver in another way"
+    assert not connection._read_thread.is_alive(), "what reads a worker's answers is another thing"
+    assert GRPCChannelFactory.DEFAULT_OPTIONS, "a worker's channels are made in another way"
     assert callable(sdk_worker_main.create_harness), "a worker's harness is made in another way"
     for method in ("start_worker", "stop_worker", "close"):
         assert callable(getattr(worker_handlers.GrpcWorkerHandler, method)), f"{method} of a worker's handler has gone"
@@ -174,10 +177,10 @@ def test_what_forked_workers_need_of_beam_is_there() -> None:
 def test_with_another_beam_everything_runs_in_this_process(
     archives: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.convert import workers
+    from pipeline.convert.workers import forked
 
     said: list[str] = []
-    monkeypatch.delattr(workers, "forked_runner")
+    monkeypatch.delattr(forked, "worker_runner")
     card = pipeline.run_conversion(settings(archives, tmp_path / "out", *FORKED), say=said.append)
     assert card.splits["train"].counts.kept == 3 * 38
     assert len(said) == 1

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import http.server
-import json
 import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import job_servers
 import pytest
 from apache_beam.options.pipeline_options import FlinkRunnerOptions
 from commands import Run
 
-from pipeline.convert.engines import explain, make_engine
+from pipeline.convert.engines import portable
+from pipeline.convert.engines.portable import explain, make_engine
 from schemas.errors import UserError, user_error_in
 
 EXTERNAL = ["--environment_type=EXTERNAL", "--environment_config=localhost:50000"]
@@ -29,22 +28,10 @@ def closed() -> str:
 
 @pytest.fixture
 def rest(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A server that answers every request with the parameter."""
-
-    class Answer(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200 if self.path == "/overview" else 404)
-            self.end_headers()
-            self.wfile.write(request.param.encode())
-
-        def log_message(self, *_arguments: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("localhost", 0), Answer)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"localhost:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
+    """The address of a server whose /overview is the parameter."""
+    with job_servers.flink() as fake:
+        fake.answers["/overview"] = request.param
+        yield fake.address
 
 
 def refusal(runner: str, *flags: str) -> str:
@@ -125,19 +112,23 @@ def test_runners_that_lose_data_are_refused(
     assert not (tmp_path / "o").exists()
 
 
-@pytest.mark.parametrize("rest", [json.dumps({"taskmanagers": 3, "slots-total": 12})], indirect=True)
-def test_a_flink_job_takes_every_slot_unless_told_otherwise(rest: str) -> None:
+@pytest.mark.parametrize("rest", [job_servers.OVERVIEW], indirect=True)
+def test_a_flink_job_takes_every_slot_and_the_clusters_version_unless_told_otherwise(rest: str) -> None:
     _, options = make_engine("FlinkRunner", [f"--flink_master={rest}", *EXTERNAL])
-    assert options.view_as(FlinkRunnerOptions).parallelism == 12
-    _, options = make_engine("FlinkRunner", [f"--flink_master=http://{rest}/", "--parallelism=5", *EXTERNAL])
-    assert options.view_as(FlinkRunnerOptions).parallelism == 5
+    flink = options.view_as(FlinkRunnerOptions)
+    assert (flink.parallelism, flink.flink_version) == (12, "1.20")
+    given = ["--parallelism=5", "--flink_version=2.0"]
+    _, options = make_engine("FlinkRunner", [f"--flink_master=http://{rest}/", *given, *EXTERNAL])
+    flink = options.view_as(FlinkRunnerOptions)
+    assert (flink.parallelism, flink.flink_version) == (5, "2.0")
 
 
 @pytest.mark.parametrize(
     ("rest", "message"),
     [
-        (json.dumps({"taskmanagers": 0, "slots-total": 0}), "found 0 TaskManagers and no slot"),
-        (json.dumps({"hello": 1}), "found another server; check the port (often 8081)"),
+        ({**job_servers.OVERVIEW, "taskmanagers": 0, "slots-total": 0}, "with slots, found 0 TaskManagers and none"),
+        ({**job_servers.OVERVIEW, "flink-version": "1.13.2"}, "found 1.13; name a job server for it with --flink_job"),
+        ({"hello": 1}, "found another server; check the port (often 8081)"),
         ("<html>", "expected the REST address of a Flink cluster, found "),
     ],
     indirect=["rest"],
@@ -146,6 +137,12 @@ def test_a_master_that_is_none(rest: str, message: str) -> None:
     assert message in refusal("FlinkRunner", f"--flink_master={rest}", *EXTERNAL)
 
 
+LOST = """Pipeline job_1 failed in state FAILED: org.apache.flink.runtime.JobException: Recovery is suppressed by
+FixedDelayRestartBackoffTimeStrategy(maxNumberRestartAttempts=3, backoffTimeMS=1000)
+Caused by: org.apache.flink.runtime.jobmanager.scheduler.NoResourceAvailableException: Could not acquire the minimum
+Caused by: java.util.concurrent.TimeoutException: Timeout has occurred: 15000 ms"""
+BUFFERS = """Pipeline job_1 failed in state FAILED: java.lang.RuntimeException
+Caused by: java.io.IOException: Insufficient number of network buffers: required 512, but only 479 available. The"""
 JAVA = """Pipeline job_1 failed in state FAILED: java.util.concurrent.ExecutionException: org.apache.flink.JobFailed
 \tat java.base/java.util.concurrent.CompletableFuture.reportGet(CompletableFuture.java:396)
 Caused by: org.apache.flink.runtime.JobException: Recovery is suppressed by FixedDelayRestartBackoffTimeStrategy
@@ -168,6 +165,8 @@ Traceback (most recent call last):
 @pytest.mark.parametrize(
     ("text", "line"),
     [
+        (LOST, f"FlinkRunner: {portable._KNOWN['NoResourceAvailableException']}"),
+        (BUFFERS, f"FlinkRunner: {portable._KNOWN['Insufficient number of network buffers']}"),
         (JAVA, "FlinkRunner: java.io.IOException: Connection to host:1234 was lost"),
         (
             PRISM,

@@ -35,8 +35,8 @@ Victim = Callable[[Path, psutil.Process], psutil.Process]
 
 
 def a_worker(folder: Path, _driver: psutil.Process) -> psutil.Process:
-    pools = [one for name, one in engines.cluster.processes(folder / "cluster").items() if name.startswith("pool")]
-    return next(child for pool in pools for child in pool.children())
+    pool = engines.cluster.processes(folder / "cluster")["pool"]
+    return next(worker for forks in pool.children() for worker in forks.children())
 
 
 def the_engine(_folder: Path, driver: psutil.Process) -> psutil.Process:

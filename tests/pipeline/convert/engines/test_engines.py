@@ -12,7 +12,7 @@ import pytest
 from apache_beam.options.pipeline_options import FlinkRunnerOptions
 from commands import digests
 
-from pipeline.convert.engines import make_engine
+from pipeline.convert.engines.portable import make_engine
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 CHARACTERS = "啊阿埃挨哎唉哀皑癌蔼矮艾碍爱隘鞍氨安俺按暗岸胺案肮昂盎凹敖熬翱袄傲奥懊澳芭捌硷A"
@@ -54,7 +54,7 @@ def test_a_flink_cluster_on_one_machine(tmp_path: Path) -> None:
     folder = tmp_path / "cluster"
     with engines.running_cluster(folder) as (flags, rest, _):
         started = engines.cluster.processes(folder)
-        assert sorted(started) == ["jobmanager", "pool-0", "pool-1", "taskmanager-0", "taskmanager-1"]
+        assert sorted(started) == ["jobmanager", "pool", "taskmanager-0", "taskmanager-1"]
         _, options = make_engine("FlinkRunner", flags)
         assert options.view_as(FlinkRunnerOptions).parallelism == 4
         started["taskmanager-1"].kill()

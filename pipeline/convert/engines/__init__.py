@@ -10,8 +10,8 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineRunner
 
-from pipeline.convert.direct import ForkServer, LocalPlan, is_direct
-from pipeline.convert.engines import make_engine, parsed_flags
+from pipeline.convert.direct import ForkServer, LocalPlan, Pools
+from pipeline.convert.engines.portable import make_engine, parsed_flags
 from pipeline.convert.options import Settings
 from pipeline.steps.settings import STEPS
 from schemas.errors import UserError
@@ -27,14 +27,17 @@ _LOSES_DATA = {
 
 
 def make_runner(
-    name: str, flags: Sequence[str], local: LocalPlan, server: ForkServer | None, say: Callable[[str], object]
+    settings: Settings, local: LocalPlan | None, source: ForkServer | Pools | None, say: Callable[[str], object]
 ) -> tuple[PipelineRunner, PipelineOptions]:
     """The runner and its options. Raises UserError for a runner that loses data and for flags nobody knows.
 
-    `local` is what DirectRunner follows; `server` forks its workers, where they are processes.
+    `local` is what DirectRunner follows, None for any other; `source` has its workers, where they are processes.
     """
-    if is_direct(name):
-        return _direct_runner(flags, local, server, say)
+    name, flags = settings.runner, list(settings.beam)
+    if settings.log_level and not any(flag.startswith("--default_sdk_harness_log_level") for flag in flags):
+        flags.append(f"--default_sdk_harness_log_level={settings.log_level.upper()}")
+    if local is not None:
+        return _direct_runner(flags, local, source, say, logs=bool(settings.log_level))
     reason = _LOSES_DATA.get(name.lower().rpartition(".")[2])
     if reason is not None:
         raise UserError(f"--runner={name}: {reason}; use DirectRunner, or FlinkRunner on a cluster")
@@ -43,7 +46,12 @@ def make_runner(
 
 
 def _direct_runner(
-    flags: Sequence[str], local: LocalPlan, server: ForkServer | None, say: Callable[[str], object]
+    flags: Sequence[str],
+    local: LocalPlan,
+    source: ForkServer | Pools | None,
+    say: Callable[[str], object],
+    *,
+    logs: bool,
 ) -> tuple[PipelineRunner, PipelineOptions]:
     """Beam's FnApiRunner, by name: DirectRunner would look for a Prism binary on the network first."""
     options = PipelineOptions(list(flags))
@@ -52,12 +60,12 @@ def _direct_runner(
     direct = options.view_as(DirectOptions)
     direct.direct_num_workers = local.workers
     # Beam would start processes of its own for that mode; without any, it takes its default, threads in this one.
-    direct.direct_running_mode = None if local.mode == "multi_processing" else local.mode
-    if server is not None:
+    direct.direct_running_mode = None if local.mode in ("multi_processing", "pools") else local.mode
+    if source is not None:
         try:
-            from pipeline.convert.workers import forked_runner
+            from pipeline.convert.workers.forked import worker_runner
 
-            return forked_runner(server, options), options
+            return worker_runner(source, options, logs=logs), options
         except (ImportError, AttributeError, TypeError) as error:
             say(f"this Beam starts workers in another way ({error}): all runs in one process, which takes longer")
     return FnApiRunner(), options

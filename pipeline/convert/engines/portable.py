@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import difflib
 import io
-import json
 import os
 import re
 import shutil
 import socket
-import urllib.error
-import urllib.request
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from apache_beam.options import pipeline_options as beam_options
@@ -20,13 +18,22 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners import create_runner
 from apache_beam.runners.runner import PipelineRunner
 
+from pipeline.convert.engines.flink import Flink, is_local, reason
 from schemas.errors import EngineError, UserError
 
 _CONNECT_SECONDS = 10.0
 _FILE_FLAGS = ("flink_job_server_jar", "spark_job_server_jar", "prism_location")
 _POOL = "--environment_type=EXTERNAL --environment_config=HOST:PORT for a worker pool beside each"
+_KNOWN = {
+    "NoResourceAvailableException": "the cluster has fewer free slots than --parallelism asks for, since a TaskManager "
+    "was lost or another job has them; the same command takes what is left then",
+    "Insufficient number of network buffers": "Flink has too little network memory for the job; set "
+    "taskmanager.memory.network.min and .max to 256m",
+}
+"""What stands in an engine's words -> what happened."""
 _job_servers: list[Any] = []
 """Engines that this process has started."""
+_SESSION = "import os, sys; os.setsid(); os.execvp(sys.argv[1], sys.argv[1:])"
 _OUR_FRAME = re.compile(r'^ *File ".*[/\\](pipeline|schemas)[/\\](\w+[/\\])?\w+\.py"', flags=re.MULTILINE)
 
 
@@ -47,13 +54,10 @@ def make_engine(name: str, flags: Sequence[str]) -> tuple[PipelineRunner, Pipeli
         _refuse_unreachable("job_endpoint", endpoint)
     kind, local = type(runner).__name__, True
     if kind == "FlinkRunner":
-        local = given["flink_master"] in ("[local]", "[auto]")
+        local = is_local(given["flink_master"])
         if not local and not endpoint:
             _refuse_docker("flink_master", given["flink_master"], "TaskManager", given)
-            slots = _flink_slots(given["flink_master"])
-            # Beam's own default is one slot, however large the cluster is.
-            if given["parallelism"] == -1:
-                options.view_as(beam_options.FlinkRunnerOptions).parallelism = slots
+            _follow_cluster(options.view_as(beam_options.FlinkRunnerOptions), flags)
     elif kind == "SparkRunner":
         local = given["spark_master_url"].startswith("local")
         if not local and not endpoint:
@@ -109,6 +113,9 @@ def explain(name: str, error: Exception) -> EngineError | None:
     text = str(error).strip() or type(error).__name__
     if _OUR_FRAME.search(text):
         return None
+    for sign, words in _KNOWN.items():
+        if sign in text:
+            return EngineError(f"{name}: {words}")
     # Java puts the cause last, with a stack under each; Python its exception.
     causes = re.findall(r"^Caused by: (.*)$", text, flags=re.MULTILINE)
     line = causes[-1] if causes else text.splitlines()[-1 if "Traceback (most recent call last)" in text else 0]
@@ -116,15 +123,31 @@ def explain(name: str, error: Exception) -> EngineError | None:
 
 
 def _remember_job_server(runner: Any) -> None:
+    """The engine's own server is ended by `stop_engines`, after the job: by nobody's Ctrl-C before."""
     if not hasattr(runner, "default_job_server"):
         return
     default = runner.default_job_server
 
     def remembered(options: PipelineOptions) -> Any:
-        _job_servers.append(default(options))
-        return _job_servers[-1]
+        server = default(options)
+        # Beam's wrapper stops it at the first SIGINT, and has no handler to set outside the main thread.
+        server = getattr(server, "_job_server", server)
+        if hasattr(server, "subprocess_cmd_and_endpoint"):
+            server.subprocess_cmd_and_endpoint = _apart(server.subprocess_cmd_and_endpoint)
+        _job_servers.append(server)
+        return server
 
     runner.default_job_server = remembered
+
+
+def _apart(begun: Callable[[], tuple[list[Any], str]]) -> Callable[[], tuple[list[Any], str]]:
+    """The command line, and the endpoint, of a program that a terminal's Ctrl-C doesn't reach."""
+
+    def of_its_own() -> tuple[list[Any], str]:
+        command, endpoint = begun()
+        return [sys.executable, "-c", _SESSION, *command], endpoint
+
+    return of_its_own
 
 
 def _refuse_docker(flag: str, value: str, where: str, given: dict[str, Any]) -> None:
@@ -147,21 +170,19 @@ def _refuse_missing_java(launcher: str) -> None:
         )
 
 
-def _flink_slots(master: str) -> int:
-    """The task slots of a Flink cluster. Raises UserError where there is no cluster, or none with a slot."""
-    url = master if "://" in master else f"http://{master}"
-    expected = f"--flink_master={master}: expected the REST address of a Flink cluster"
-    try:
-        with urllib.request.urlopen(f"{url.rstrip('/')}/overview", timeout=_CONNECT_SECONDS) as answer:
-            overview = json.load(answer)
-            task_managers, slots = int(overview["taskmanagers"]), int(overview["slots-total"])
-    except (OSError, ValueError) as error:
-        raise UserError(f"{expected}, found {_reason(error)}; check that it runs, and the port (often 8081)") from error
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{expected}, found another server; check the port (often 8081)") from error
-    if not slots:
-        raise UserError(f"{expected} with free slots, found {task_managers} TaskManagers and no slot; start some")
-    return slots
+def _follow_cluster(flink: Any, flags: Sequence[str]) -> None:
+    """Takes from the cluster what the flags don't say: Beam's own defaults are one slot and the latest version."""
+    cluster = Flink(flink.flink_master).cluster()
+    if flink.parallelism == -1:
+        flink.parallelism = cluster.slots
+    if flink.flink_job_server_jar or any(flag.partition("=")[0] == "--flink_version" for flag in flags):
+        return
+    if cluster.version not in flink.PUBLISHED_FLINK_VERSIONS:
+        raise UserError(
+            f"--flink_master={flink.flink_master}: expected Flink {', '.join(flink.PUBLISHED_FLINK_VERSIONS)}, found "
+            f"{cluster.version}; name a job server for it with --flink_job_server_jar"
+        )
+    flink.flink_version = cluster.version
 
 
 def _refuse_unreachable(flag: str, address: str) -> None:
@@ -173,10 +194,5 @@ def _refuse_unreachable(flag: str, address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
         raise UserError(
-            f"--{flag}={address}: expected a server there, found {_reason(error)}; start it first"
+            f"--{flag}={address}: expected a server there, found {reason(error)}; start it first"
         ) from error
-
-
-def _reason(error: Exception) -> str:
-    inner = getattr(error, "reason", None) or error
-    return str(getattr(inner, "strerror", None) or inner).lower()

@@ -1,4 +1,4 @@
-"""The process that DirectRunner's workers are forked from: it imports everything once, for all of them.
+"""The process that workers are forked from: it imports everything once, for all of them.
 
 A line on its socket is the environment of a worker to fork; it answers [number, exit status] when one has ended.
 Nothing else imports this.
@@ -65,7 +65,7 @@ def _preload(connection: socket.socket) -> None:
     import pyarrow.compute  # for writing shards: each worker would import it for itself
 
     import pipeline.convert.transforms
-    import pipeline.convert.workers  # noqa: F401
+    import pipeline.convert.workers.forked  # noqa: F401
     from pipeline.shards import packing
     from pipeline.shards.tfrecord import layout
     from pipeline.steps import jit, kernels
@@ -95,7 +95,7 @@ def _ended() -> list[tuple[int, int]]:
 
 def _work(environment: dict[str, str], alive: int) -> None:
     """A worker's whole life; it doesn't return."""
-    from pipeline.convert.workers import explained_start, work
+    from pipeline.convert.workers.forked import explained_start, work
 
     try:
         work(environment, alive)

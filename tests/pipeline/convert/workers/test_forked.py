@@ -82,7 +82,7 @@ def test_two_conversions_at_a_time_leave_the_environment_as_it_was(monkeypatch: 
 BROKEN = """
 class Broken:
     def find_spec(self, name, *_):
-        if name == "pipeline.convert.preloaded":
+        if name == "pipeline.convert.workers.preloaded":
             raise ImportError("libssl.so.3: cannot open shared object file")
 import sys
 sys.meta_path.insert(0, Broken())
@@ -117,12 +117,12 @@ def test_a_program_without_a_python_to_start_says_so(
 def test_a_worker_that_never_comes_is_not_waited_for(
     archives: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.convert import workers
+    from pipeline.convert.workers import forked
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
         nobody = f'url: "127.0.0.1:{silent.getsockname()[1]}"'
-        monkeypatch.setattr(workers.text_format, "MessageToString", lambda _: nobody)
-        monkeypatch.setitem(workers._PATIENCE, "forking", 2.0)
+        monkeypatch.setattr(forked.text_format, "MessageToString", lambda _: nobody)
+        monkeypatch.setitem(forked._PATIENCE, "forking", 2.0)
         settings = pipeline.Settings([f"{archives}/train"], str(tmp_path / "o"), beam=[WORKERS])
         with pytest.raises(UserError, match=r"a worker process hasn't answered after \d+ s; do without") as refused:
             pipeline.run_conversion(settings)
@@ -133,7 +133,7 @@ def test_a_worker_that_never_comes_is_not_waited_for(
 def test_a_worker_that_gave_up_is_explained() -> None:
     import grpc
 
-    from pipeline.convert.workers import explained_start
+    from pipeline.convert.workers.forked import explained_start
 
     assert "can't reach this process on localhost" in explained_start(grpc.FutureTimeoutError())
     assert explained_start(ValueError("x")) == "ValueError: x"
