@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -24,9 +24,8 @@ class ShardBytes:
         self._is_remote = storage.of(folder).is_remote and cache is None
         self._shards, self._cache = shards, cache
         self._most_maps = len(shards) if cache is None else cache.most_open
-        self._maps: dict[int, memoryview] = {}
+        self._maps: dict[int, mmap.mmap] = {}
         self._mapping = threading.Lock()
-        self._scratch = threading.local()
         there = {file.path: file.size_bytes for file in storage.list_folder(folder)}
         for path, shard in zip(self._paths, shards, strict=True):
             found = there.get(path)
@@ -40,32 +39,15 @@ class ShardBytes:
                     "the shard is damaged, copy it again, or convert again"
                 )
 
-    def gather(self, shard: np.ndarray, begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """uint8 that hold [begin, end) of each numbered shard, and where each of these pieces begins there."""
-        if (shard == shard[0]).all() and (begin[1:] == end[:-1]).all():  # as they lie
-            number, first, last = int(shard[0]), int(begin[0]), int(end[-1])
-            piece = self._range(number, first, last) if self._is_remote else self._map(number)[first:last]
-            return np.frombuffer(piece, np.uint8), begin - first
-        room = int((end - begin).max())  # evenly spaced, which is quicker to take apart
-        octets = self._scratch_of(len(begin) * room)
-        starts = np.arange(0, len(octets), room)
-        target, places = octets.data, (shard.tolist(), begin.tolist(), end.tolist())
+    def frames(self, shard: np.ndarray, begin: np.ndarray, end: np.ndarray) -> Iterable[bytes]:
+        """The bytes [begin, end) of each numbered shard, copied one after the other as they are asked for."""
+        places = shard.tolist(), begin.tolist(), end.tolist()
         if self._is_remote:
-            for at, piece in zip(starts.tolist(), self._ranges(*places), strict=True):
-                target[at : at + len(piece)] = piece
-            return octets, starts
+            return self._ranges(*places)
         maps = {number: self._map(number) for number in set(places[0])}
-        for at, number, first, last in zip(starts.tolist(), *places, strict=True):
-            target[at : at + last - first] = maps[number][first:last]
-        return octets, starts
+        return (maps[number][first:last] for number, first, last in zip(*places, strict=True))
 
-    def _scratch_of(self, size: int) -> np.ndarray:
-        """uint8 [size], this thread's until it asks again: new memory takes longer to get than frames to copy."""
-        if len(getattr(self._scratch, "octets", b"")) < size:
-            self._scratch.octets = np.empty(size, np.uint8)
-        return self._scratch.octets[:size]
-
-    def _map(self, number: int) -> memoryview:
+    def _map(self, number: int) -> mmap.mmap:
         found = self._maps.get(number)
         if found is not None:
             return found
@@ -75,12 +57,12 @@ class ShardBytes:
                 del self._maps[next(iter(self._maps))]
             try:
                 with open(path, "rb") if self._cache is None else self._cache.opened(self._shards[number]) as file:
-                    found = self._maps[number] = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+                    found = self._maps[number] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             except (OSError, ValueError) as error:
                 raise DatasetError(f"{path}: can't be read ({error}); copy it again, or convert again") from error
             return found
 
-    def _ranges(self, shard: list[int], begin: list[int], end: list[int]) -> list[memoryview]:
+    def _ranges(self, shard: list[int], begin: list[int], end: list[int]) -> list[bytes]:
         """Near neighbours in one request, several requests at once."""
         order = sorted(range(len(shard)), key=lambda at: (shard[at], begin[at]))
         asked: list[list[int]] = []
@@ -91,11 +73,11 @@ class ShardBytes:
                 last.append(at)
             else:
                 asked.append([at])
-        pieces: list[memoryview] = [memoryview(b"")] * len(shard)
+        pieces = [b""] * len(shard)
 
         def fetch(group: list[int]) -> None:
             first = begin[group[0]]
-            found = memoryview(self._range(shard[group[0]], first, max(end[at] for at in group)))
+            found = self._range(shard[group[0]], first, max(end[at] for at in group))
             for at in group:
                 pieces[at] = found[begin[at] - first : end[at] - first]
 
