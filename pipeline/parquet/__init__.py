@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 
 from pipeline import storage
+from pipeline.reader import check_where
 from pipeline.source.origins import ORIGINS
 from pipeline.verify import progress
 from schemas.command import Parser, at_least, local_path, path_or_url, run_command
@@ -28,10 +29,9 @@ def _export(arguments: argparse.Namespace) -> int:
     started = time.monotonic()
     folder, output = arguments.folder.rstrip("/") or "/", arguments.output
     with progress() as advance:
-        about = export(folder, output, arguments.origin, arguments.processes, advance("Exporting"))
-    seconds = time.monotonic() - started
-    files = sum(len(split.shards) for split in about.splits.values())
-    print(f"{output}: {about.images:,} images in {files:,} Parquet files, {about.bytes:,} bytes, {seconds:,.1f} s")
+        about = export(folder, output, arguments.origin, arguments.processes, advance("Exporting"), arguments.where)
+    held = f"{about.images:,} images in {len(about.files):,} Parquet files, {about.bytes:,} bytes"
+    print(f"{output}: {held}, {time.monotonic() - started:,.1f} s")
     if about.origin is None:
         print(
             "  its card says that nobody knows whose handwriting this is; --origin casia, if it is CASIA's, says more"
@@ -54,7 +54,10 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         choices=tuple(ORIGINS),
         help="whose handwriting it is, as in convert's --origin (default: what the card of the data set says)",
     )
+    add("--where", metavar="CONDITION", help="only its records that fit a condition on the manifest")
     add("--processes", type=int, default=available_cores(), metavar="N", help="default: one a core, here %(default)s")
     arguments = parser.parse_args(storage.take_flags(argv))
     at_least(1, "--processes", arguments.processes)
+    if arguments.where is not None:
+        check_where(arguments.where)
     return arguments

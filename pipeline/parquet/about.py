@@ -10,7 +10,8 @@ from pipeline.parquet.images import ImagesFile
 from pipeline.source.origins import CASIA, DRAWN, ORIGINS
 from pipeline.steps.settings import STEPS
 from schemas.classes import ClassList
-from schemas.dataset import Card, Origin, Split
+from schemas.dataset import Card, Origin
+from schemas.errors import printable
 from schemas.manifest import DROP_REASONS, REJECT_REASONS
 
 _COLLECTION = {
@@ -32,21 +33,41 @@ _OF_PEOPLE = (
 
 
 @dataclass(frozen=True)
+class SplitImages:
+    """A split's files, and what they hold."""
+
+    files: Sequence[ImagesFile]
+
+    @property
+    def images(self) -> int:
+        return sum(file.images for file in self.files)
+
+    @property
+    def characters(self) -> int:
+        return len(frozenset().union(*(file.labels for file in self.files)))
+
+    @property
+    def writers(self) -> frozenset[str]:
+        return frozenset().union(*(file.writers for file in self.files))
+
+
+@dataclass(frozen=True)
 class About:
     """An export, in figures and words."""
 
     card: Card
     classes: ClassList
     origin: Origin | None
-    files: Sequence[ImagesFile]
+    splits: Mapping[str, SplitImages]
+    where: str | None = None
 
     @property
-    def splits(self) -> Mapping[str, Split]:
-        return self.card.splits
+    def files(self) -> Sequence[ImagesFile]:
+        return [file for split in self.splits.values() for file in split.files]
 
     @property
     def images(self) -> int:
-        return sum(split.counts.kept for split in self.splits.values())
+        return sum(split.images for split in self.splits.values())
 
     @property
     def bytes(self) -> int:
@@ -59,7 +80,7 @@ class About:
 
     @property
     def description(self) -> str:
-        writers = {entry.writer for entry in self.card.inputs if entry.counts.read}
+        writers = frozenset().union(*(split.writers for split in self.splits.values()))
         size = self.card.image_size
         return (
             f"{self.images:,} images of single handwritten characters by {len(writers):,} writers, grey, "
@@ -92,7 +113,7 @@ class About:
         meaning = {**DROP_REASONS, **REJECT_REASONS}
         return [
             (name, reason, n, meaning.get(reason, ""))
-            for name, split in self.splits.items()
+            for name, split in self.card.splits.items()
             for reasons in (split.counts.dropped, split.counts.rejected)
             for reason, n in reasons.items()
         ]
@@ -100,6 +121,9 @@ class About:
     def limits(self) -> Iterator[str]:
         """What a user should know before relying on it, a sentence or two each."""
         card = self.card
+        if self.where is not None:
+            left = sum(split.counts.kept for split in card.splits.values()) - self.images
+            yield f"A part of the data set: the records where {printable(self.where)}. {left:,} others were left out."
         yield (
             "Single characters, cut out and labelled by others: no lines, no pages, no photos. Labels are those of the "
             "archives and weren't checked; some will be wrong."
@@ -121,11 +145,10 @@ class About:
         yield self._writers()
 
     def _writers(self) -> str:
-        of = {name: {entry.writer for entry in self.card.inputs if entry.split == name} for name in self.splits}
-        counted = Counter(writer for writers in of.values() for writer in writers)
+        counted = Counter(writer for split in self.splits.values() for writer in split.writers)
         shared = sum(n > 1 for n in counted.values())
         told = "Writers are told apart by the names of their files alone"
-        if len(of) == 1:
+        if len(self.splits) == 1:
             return f"{told}. There is one split; a fair test needs writers of its own."
         if shared:
             return f"{told}. {shared:,} of them are in more than one split: accuracy there is of known hands."

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import storage
+from pipeline.reader.where import Where
 from pipeline.shards.tfrecord.frames import encode_png
 from pipeline.verify.example import decode_image, read_image
 from schemas.command.outputs import sha256_of
@@ -46,6 +47,8 @@ class ImagesJob:
     file: ShardFile
     output: Path
     """Of the export."""
+    where: str | None = None
+    """Which of its kept records, as the reader has it; None is all of them."""
 
     @property
     def name(self) -> str:
@@ -59,6 +62,9 @@ class ImagesFile:
     name: str
     bytes: int
     sha256: str
+    images: int
+    labels: frozenset[int]
+    writers: frozenset[str]
 
 
 def images_name(shard: ShardFile) -> str:
@@ -87,6 +93,7 @@ def schema_of(characters: tuple[str, ...]) -> pa.Schema:
 
 def write_images(job: ImagesJob) -> ImagesFile:
     """Writes the kept records of a shard, in its order. Raises UserError for a shard that isn't as it was written."""
+    count, labels, writers = 0, set[int](), set[str]()
     path = job.output / job.name
     schema = schema_of(job.characters)
     # Everything that the bytes depend on is said, but for the release of Arrow, which stands in the file. A PNG is
@@ -109,10 +116,14 @@ def write_images(job: ImagesJob) -> ImagesFile:
             image = pa.StructArray.from_arrays(
                 [pngs, pa.nulls(len(pngs), pa.string())], fields=list(schema.field("image").type)
             )
+            count += len(pngs)
+            labels.update(pc.unique(rows["label"]).to_pylist())
+            writers.update(pc.unique(rows["writer"]).to_pylist())
             columns = [image, rows["label"].cast(pa.int64()), rows["writer"], rows["sample_id"]]
             parquet.write_table(pa.table(columns, schema=schema), row_group_size=len(pngs))
         parquet.add_key_value_metadata(schema.metadata)  # without Arrow's own schema, which would hold it once more
-    return ImagesFile(job.name, path.stat().st_size, sha256_of(path))
+    size = path.stat().st_size
+    return ImagesFile(job.name, size, sha256_of(path), count, frozenset(labels), frozenset(writers))
 
 
 def _samples(job: ImagesJob) -> Iterator[tuple[pa.Table, list[bytes]]]:
@@ -120,7 +131,6 @@ def _samples(job: ImagesJob) -> Iterator[tuple[pa.Table, list[bytes]]]:
     size, encoding = job.card.image_size, job.card.image_encoding
     path = storage.join(job.folder, job.file.path)
     encode = _as_png(size, encoding)
-    count = 0
     for rows in _kept_rows(job, max(1, _ROW_GROUP_BYTES // size**2)):
         places = list(zip(*(rows[name].to_pylist() for name in _PLACE), strict=True))
         begin, end = places[0][0], places[-1][0] + places[-1][1]
@@ -134,10 +144,7 @@ def _samples(job: ImagesJob) -> Iterator[tuple[pa.Table, list[bytes]]]:
             if image is None:
                 raise UserError(f"{path}, byte {offset:,}: expected the Example that the manifest lists; {_VERIFY}")
             images.append(encode(image))
-        count += len(images)
         yield rows, images
-    if count != job.file.records:
-        raise UserError(f"{path}: expected {job.file.records:,} records, as the card says, found {count:,}; {_VERIFY}")
 
 
 def _as_png(size: int, encoding: str) -> Callable[[bytes], bytes]:
@@ -146,16 +153,21 @@ def _as_png(size: int, encoding: str) -> Callable[[bytes], bytes]:
 
 
 def _kept_rows(job: ImagesJob, rows_at_once: int) -> Iterator[pa.Table]:
-    """The manifest's rows of kept records, so many at a time, in the shard's order."""
+    """The manifest's rows of the records to export, so many at a time, in the shard's order."""
     path = storage.join(job.folder, job.file.manifest_path)
-    columns = ["status", "sample_id", "label", "writer", *_PLACE]
+    where = None if job.where is None else Where(job.where)
+    needed = ["sample_id", "label", "writer", *_PLACE]
+    columns = sorted({"status", *needed, *(where.columns if where else ())})
+    count = 0
     try:
         with explained(f"read {path}"), storage.open_read(path) as stream:
             waiting: pa.Table | None = None
             for batch in pq.ParquetFile(stream).iter_batches(rows_at_once, columns=columns):
                 rows = pa.Table.from_batches([batch]).filter(pc.equal(batch["status"], KEPT))
-                if any(rows[name].null_count for name in columns):
+                count += len(rows)
+                if any(rows[name].null_count for name in needed):
                     raise UserError(f"{path}: expected every kept record with its place, found one without; {_VERIFY}")
+                rows = where.filter(rows) if where else rows
                 waiting = rows if waiting is None else pa.concat_tables([waiting, rows])
                 while len(waiting) >= rows_at_once:
                     yield waiting[:rows_at_once]
@@ -164,3 +176,7 @@ def _kept_rows(job: ImagesJob, rows_at_once: int) -> Iterator[pa.Table]:
                 yield waiting
     except pa.ArrowException as error:
         raise UserError(f"{path}: {str(error).splitlines()[0]}; {_VERIFY}") from error
+    if count != job.file.records:
+        raise UserError(
+            f"{path}: expected {job.file.records:,} kept rows, as the card says, found {count:,}; {_VERIFY}"
+        )

@@ -50,7 +50,7 @@ def _body(about: About) -> Iterator[str]:
     yield from (f'print(data["{first}"].features["label"].int2str(data["{first}"][0]["label"]))', "```", "")
     yield from ("## What it holds", "", "| split | images | characters | writers | files |", "|---|---|---|---|---|")
     for name, split in about.splits.items():
-        figures = (split.counts.kept, split.characters, split.writers, len(split.shards))
+        figures = (split.images, split.characters, len(split.writers), len(split.files))
         yield f"| {name} | {' | '.join(f'{n:,}' for n in figures)} |"
     yield from ("", "| column | what it is |", "|---|---|")
     yield from (f"| `{column}` | {meaning} |" for column, meaning in COLUMNS.items())
@@ -68,7 +68,7 @@ def _body(about: About) -> Iterator[str]:
             "|---|---|---|---|",
         )
         yield from (f"| {split} | {reason} | {n:,} | {meaning} |" for split, reason, n, meaning in about.lost)
-    else:
+    elif about.where is None:
         yield "Every record that was read is here."
     yield from ("", "## Terms", "")
     if origin and origin.license:

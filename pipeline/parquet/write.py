@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from pipeline.parquet.about import About
+from pipeline.parquet.about import About, SplitImages
 from pipeline.parquet.croissant import CROISSANT, croissant_of
-from pipeline.parquet.images import FOLDER, ImagesFile, ImagesJob, write_images
+from pipeline.parquet.images import FOLDER, ImagesFile, ImagesJob, images_name, write_images
 from pipeline.parquet.readme import README, readme_of
 from pipeline.reader.dataset import read_card
 from pipeline.source.origins import ORIGINS
@@ -20,11 +20,17 @@ COMMAND = "pipeline.parquet"
 
 
 def export(
-    folder: str, place: Path, origin: str | None, processes: int, advance: Advance = lambda _, __: None
+    folder: str,
+    place: Path,
+    origin: str | None,
+    processes: int,
+    advance: Advance = lambda _, __: None,
+    where: str | None = None,
 ) -> About:
     """Writes the export of a data set, here or behind a URL, and returns what is to be said of it.
 
-    Nothing stands under its name before it is whole; only an earlier export makes room. Raises UserError.
+    `where` chooses records, as in the reader; a split of which it chooses none is left out. Nothing stands under its
+    name before it is whole; only an earlier export makes room. Raises UserError.
     """
     card, _ = read_card(folder)
     classes = read_classes(card, folder)
@@ -38,14 +44,24 @@ def export(
     shards = [file for split in card.splits.values() for file in split.shards]
     with explained(f"write {place}"), output(place, COMMAND, owned) as temporary:
         (temporary / FOLDER).mkdir(parents=True)
-        jobs = [ImagesJob(folder, card, classes.characters, file, temporary) for file in shards]
+        jobs = [ImagesJob(folder, card, classes.characters, file, temporary, where) for file in shards]
         total = sum(file.bytes for file in shards)
         written: dict[str, ImagesFile] = {}
         with pool(processes if total > SMALL_BYTES else 1) as executor:
             for job, file in run(executor, write_images, jobs):
                 written[job.name] = file
                 advance(job.file.bytes, total)
-        about = About(card, classes, said, [written[job.name] for job in jobs])
+        of_splits = {
+            name: SplitImages([written[images_name(file)] for file in split.shards])
+            for name, split in card.splits.items()
+        }
+        if where is not None:
+            for name in [name for name, split in of_splits.items() if not split.images]:
+                for file in of_splits.pop(name).files:
+                    (temporary / file.name).unlink()
+            if not of_splits:
+                raise UserError(f"where {where}: expected some of the records of {folder}, found none; ask for more")
+        about = About(card, classes, said, of_splits, where)
         texts = {README: readme_of(about, COMMAND), CROISSANT: croissant_of(about)}
         for name, text in texts.items():
             (temporary / name).write_text(text, "utf-8")

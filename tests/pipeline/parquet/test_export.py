@@ -5,8 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
-from commands import assert_refused, called, converted, digests
+import s3_server
+from commands import assert_refused, called, converted, digests, rows_of
 from exports import exported
 
 from pipeline import parquet, verify
@@ -126,3 +128,61 @@ def test_what_contradicts_the_card_is_refused(
 ) -> None:
     outcome = called(parquet.main, capsys)(shards["raw"], f"--output={tmp_path}/out", "--origin=drawn")
     assert_refused(outcome, "--origin drawn: the card says CASIA-HWDB")
+
+
+def test_a_part_of_the_records(
+    shards: dict[str, Path], exports: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = images_of(exports["raw"])
+    writer = next(row["writer"] for row in whole.values())
+    where = f"--where=writer = '{writer}' AND ink_fraction > 0.1"
+    wanted = {row["sample_id"] for row in rows_of(shards["raw"]) if row["status"] == "kept"}
+    wanted &= {row["sample_id"] for row in rows_of(shards["raw"]) if row["writer"] == writer}
+    wanted &= {row["sample_id"] for row in rows_of(shards["raw"]) if (row["ink_fraction"] or 0) > 0.1}
+    part = exported(shards["png"], tmp_path / "part", where)
+    found = images_of(part)
+    assert 0 < len(found) < len(whole)
+    assert found == {name: row for name, row in whole.items() if name in wanted}
+    splits = {name.partition("/")[0] for name in found}
+    assert {path.name.partition("-")[0] for path in part.glob("data/*")} == splits
+    card = (part / "README.md").read_text()
+    assert f"writer = '{writer}' AND ink_fraction > 0.1. {len(whole) - len(found):,} others were left out" in card
+    assert f"{len(found):,} images of single handwritten characters by 1 writers" in card
+    assert "by 1 writers" in (part / "croissant.json").read_text()
+    run = called(parquet.main, capsys)
+    assert run(shards["raw"], f"--output={part}", where)[0] == 0  # an earlier export makes room
+    assert images_of(part) == found
+    assert called(verify.main, capsys)(part)[0] == 0
+    assert_refused(run(shards["raw"], f"--output={tmp_path}/x", "--where=ink > 1"), "where ink > 1: expected a column")
+    none = run(shards["raw"], f"--output={tmp_path}/x", "--where=writer = 'x'")
+    assert_refused(none, "where writer = 'x': expected some of the records of .*, found none")
+    assert not (tmp_path / "x").exists()
+
+
+def test_out_of_a_bucket(
+    shards: dict[str, Path],
+    exports: dict[str, Path],
+    server: s3_server.Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The bytes are those of a local export, by several processes, led there by a flag, whatever fails for a moment."""
+    url = server.put_folder(shards["raw"], "set")
+    failures = [503, 503]
+    server.fault = lambda kind, _: failures.pop() if kind == "GET" and failures else None
+    assert digests(exported(url, tmp_path / "one")) == digests(exports["raw"])
+    monkeypatch.setattr(write, "SMALL_BYTES", 0)
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    again = exported(url, tmp_path / "two", "--processes=2", f"--s3_endpoint_url={server.url}")
+    assert digests(again) == digests(exports["raw"])
+    flags = (f"--output={tmp_path}/three", f"--s3_endpoint_url={server.url}")
+    shard = server.objects("set/train-00000-of-00002.tfrecord")[""]
+    server.put("set/train-00000-of-00002.tfrecord", shard[:3000] + bytes([shard[3000] ^ 1]) + shard[3001:])
+    assert_refused(called(parquet.main, capsys)(url, *flags), r"train-00000-of-00002\.tfrecord, byte .*pipeline.verify")
+    assert not (tmp_path / "three").exists()
+
+
+def images_of(export: Path) -> dict[str, dict[str, object]]:
+    """sample_id -> row of every image."""
+    return {row["sample_id"]: row for path in export.glob("data/*") for row in pq.read_table(path).to_pylist()}
