@@ -30,7 +30,7 @@ def keep_compiled(*, kind: str = "GPU") -> Path | None:
     folder = home / "hwdb-shards" / "xla" / digest
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        trim(folder, MOST_BYTES)
+        trim(folder.parent, MOST_BYTES)  # what was compiled with another TensorFlow or driver counts too
         usable = os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > _FREE_BYTES
     except OSError:
         return None
@@ -41,8 +41,9 @@ def keep_compiled(*, kind: str = "GPU") -> Path | None:
 
 
 def trim(folder: Path, most_bytes: int) -> None:
-    """Removes the oldest files of a folder until what is left is no more than `most_bytes`."""
-    files = sorted(((path.stat(), path) for path in folder.iterdir()), key=lambda entry: -entry[0].st_mtime)
+    """Removes the oldest files in and below a folder until what is left is no more than `most_bytes`."""
+    there = [(path.stat(), path) for path in folder.rglob("*") if path.is_file()]
+    files = sorted(there, key=lambda entry: -entry[0].st_mtime)
     total = 0
     for found, path in files:
         total += found.st_size

@@ -84,7 +84,7 @@ class TrainConfig:
         shown="all of them",
     )
     cache_bytes: int = _flag(
-        CACHE_BYTES, "room on disk for the shards of a data set in a store, in ~/.cache/hwdb-shards", _COUNT
+        CACHE_BYTES, "room on disk for the shards of a data set in a store, in ~/.cache/hwdb-shards/shards", _COUNT
     )
     eval_split: str | None = _flag(
         None, "the split to evaluate on after each epoch", shown="validation, if there is one", metavar="SPLIT"

@@ -30,11 +30,16 @@ class ShardCache:
 
     def __init__(self, url: str, card: Card, most_bytes: int) -> None:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        self._url, self._folder, self.most_bytes = url, cache / "hwdb-shards", most_bytes
+        self._url, self._folder, self.most_bytes = url, cache / "hwdb-shards" / "shards", most_bytes
         self._largest = max(shard.bytes for split in card.splits.values() for shard in split.shards)
-        if self._largest > most_bytes:
+        self.check_room(1)
+
+    def check_room(self, shards: int) -> None:
+        """Raises UserError where the bound doesn't hold so many at once."""
+        if shards * self._largest > self.most_bytes:
+            of = "the largest shard" if shards == 1 else f"{shards} times the largest shard"
             raise UserError(
-                f"--cache_bytes {most_bytes:,}: expected {self._largest:,} or more, the largest shard of {url}"
+                f"--cache_bytes {self.most_bytes:,}: expected {shards * self._largest:,} or more, {of} of {self._url}"
             )
 
     @property

@@ -57,7 +57,9 @@ def test_where_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_oldest_go_first(tmp_path: Path) -> None:
     for age, name in enumerate("abcd"):
-        (tmp_path / name).write_bytes(bytes(100))
-        os.utime(tmp_path / name, (1_000_000 - age, 1_000_000 - age))
+        path = tmp_path / ("another TensorFlow" if age % 2 else "this") / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(bytes(100))
+        os.utime(path, (1_000_000 - age, 1_000_000 - age))
     compiled.trim(tmp_path, 250)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+    assert sorted(path.name for path in tmp_path.glob("*/*")) == ["a", "b"]

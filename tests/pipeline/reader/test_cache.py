@@ -21,7 +21,7 @@ ROOM = 1 << 20
 @pytest.fixture(autouse=True)
 def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache/hwdb-shards"
+    return tmp_path / "cache/hwdb-shards/shards"
 
 
 def sizes(cache: Path) -> list[int]:
@@ -130,3 +130,25 @@ def test_a_store_that_fails_for_a_moment_and_a_damaged_object(
         records[100]
     assert not list(cache.glob("*.tmp-*"))
     assert records.shards[2].sha256 not in {path.stem for path in cache.glob("*.shard")}
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_workers_that_share_a_split_fetch_no_byte_of_it_twice(
+    folder: Path,
+    bucket: str,
+    server: s3_server.Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    workers: int,
+) -> None:
+    """Machines of their own, each with its cache; their shares end within shards."""
+    whole = open_dataset(folder).records("train", "record_index != 4")
+    images, size = whole[:][0], sum(shard.bytes for shard in whole.shards)
+    for most in (1.05 * size, 1.05 * size if workers > 1 else 0):  # the second time as a run that goes on
+        server.log.clear()
+        for worker in range(workers):
+            monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / f"machine-{worker}"))
+            first, last = (len(whole) * n // workers for n in (worker, worker + 1))
+            share = open_dataset(bucket, ROOM).records("train", "record_index != 4").between(first, last)
+            np.testing.assert_array_equal(share[:][0], images[first:last])
+        assert fetched(server) <= most
