@@ -5,8 +5,14 @@ Without torch a stand-in keeps what DataLoader promises of a dataset, a sampler 
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -93,3 +99,46 @@ def test_a_dataset_for_a_loader_that_makes_its_own_batches(records: Records) -> 
         loader = torch.utils.data.DataLoader(records, batch_size=BATCH, num_workers=workers)
         labels = [label for _, batch in loader for label in batch.tolist()]
         assert labels == records.labels.tolist()
+
+
+_LOOP = """
+import hashlib, json, os, pathlib, sys, time
+from pipeline import open_dataset
+from pipeline.reader.torch import Loader
+
+folder, workers, place = sys.argv[1], int(sys.argv[2]), pathlib.Path(sys.argv[3])
+records = open_dataset(folder).records("train")
+loader = Loader(records, records.order(8, seed=3), num_workers=workers)
+learnt = ""
+if place.exists():
+    saved = json.loads(place.read_text())
+    loader.order.load_state_dict(saved["order"])
+    learnt = saved["learnt"]
+while loader.order.epoch < 2:
+    for images, labels in loader:
+        learnt = hashlib.sha256(learnt.encode() + images.numpy().tobytes() + labels.numpy().tobytes()).hexdigest()
+        place.with_suffix(".new").write_text(json.dumps({"order": loader.order.state_dict(), "learnt": learnt}))
+        os.replace(place.with_suffix(".new"), place)
+        time.sleep(0.02)
+"""
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+def test_killed_and_resumed_it_has_learnt_what_it_would_have(records: Records, tmp_path: Path, workers: int) -> None:
+    pytest.importorskip("torch", reason="PyTorch isn't installed")
+    whole, place = open_dataset(records.data.folder).records("train"), tmp_path / "state"
+    wanted = ""
+    for image_bytes, labels in epochs_of(whole, 2):
+        wanted = hashlib.sha256(wanted.encode() + image_bytes + np.array(labels, np.int32).tobytes()).hexdigest()
+    command = [sys.executable, "-c", _LOOP, records.data.folder, str(workers), str(place)]
+    for until in (5, 19):
+        with subprocess.Popen(command) as process:
+            deadline = time.monotonic() + 120
+            while not place.exists() or json.loads(place.read_text())["order"]["number"] < until:
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
+            process.kill()
+        assert process.returncode == -signal.SIGKILL
+    subprocess.run(command, check=True)
+    assert json.loads(place.read_text())["learnt"] == wanted
