@@ -16,7 +16,8 @@ import tensorflow as tf
 
 from model.answers.calibration import CALIBRATION, FITTED_SAMPLES, Calibration, fit, write_calibration
 from model.answers.run import Run
-from model.data.batches import Share, evaluation_batches
+from model.data.batches import evaluation_batches
+from model.data.source import Share
 from model.network.devices import has_gpu, own_part, place_of
 from model.network.vgg import normalize
 from pipeline.reader.records import Records

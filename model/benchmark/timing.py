@@ -18,7 +18,6 @@ from typing import Any
 import tensorflow as tf
 
 from model.answers.run import read_metrics
-from model.answers.scoring import share_of
 from model.data.batches import input_mode, training_source
 from model.network.devices import gpu_names, make_strategy
 from model.network.flops import forward_flops, peak_of, training_flops
@@ -68,7 +67,7 @@ class Trainer:
         self.precision = precision = resolve_precision(config.precision)
         self.model = build_step_model(config, data.card.image_size, len(data.classes), policy_of(precision))
         self.state = TrainState(self.model, strategy, config)
-        self.parts = next(iter(self.source.batches(0, 1, share_of(strategy))))
+        self.parts = next(iter(self.source.batches(0, 1, len(strategy.extended.worker_devices))))
         self._last_seconds = 1.0  # a step, of the stage timed last
 
     def time(self, stages: list[str], seconds: float) -> Iterator[dict[str, Any]]:

@@ -54,9 +54,14 @@ def _train(asked: TrainConfig, interruption: Interruption) -> int:
     # Input and devices: refused before anything is written
     folder = Path(asked.model_dir)
     evaluated, replicas = evaluated_records(asked, data), replica_count(asked.replicas)
+    workers = 1 if cluster is None else len(cluster.tasks)
     records = data.records(asked.split, asked.where)
     mode = input_mode(
-        records, mode=asked.input, global_batch=asked.global_batch, device_bytes=gpu_memory_bytes(replicas)
+        records,
+        mode=asked.input,
+        global_batch=asked.global_batch,
+        device_bytes=gpu_memory_bytes(replicas // workers),
+        workers=workers,
     )
     if asked.global_batch % replicas:
         raise UserError(f"--global_batch {asked.global_batch:,}: expected a multiple of the {replicas} replicas")
@@ -67,7 +72,6 @@ def _train(asked: TrainConfig, interruption: Interruption) -> int:
         )
     run_folder.check_own(folder)
     writes = cluster is None or cluster.own == 0
-    workers = 1 if cluster is None else len(cluster.tasks)
     with (
         run_folder.locked(folder) if writes else nullcontext(),
         training_failures(asked.global_batch, workers),
@@ -92,8 +96,9 @@ def _run(
     from dataclasses import asdict
     from pathlib import Path
 
+    from model.answers.scoring import share_of
     from model.data.batches import training_source
-    from model.network.devices import has_gpu, make_strategy, place_of
+    from model.network.devices import cluster_of_environment, has_gpu, make_strategy, place_of
     from model.train import run_folder
     from model.train.checkpoint import Checkpoints, Progress, Writer, last_step
     from model.train.failures import writing
@@ -112,14 +117,16 @@ def _run(
         "replicas": replicas,
     }
     config = run_folder.settled(asked, earlier, chosen)
-    description = run_folder.describe(config, records, mode)
+    cluster = cluster_of_environment()
+    description = run_folder.describe(config, records, mode, 1 if cluster is None else len(cluster.tasks))
     if earlier is not None:
         run_folder.check_same_run(folder, earlier, description, {name: asdict(asked)[name] for name in chosen})
     said = run_folder.said_to_others(config, description, evaluated, last_step(folder))
     strategy = make_strategy(config.replicas, said)
     interruption.renew()
     interruption.check()
-    source = training_source(records, mode=mode, global_batch=config.global_batch, seed=config.seed)
+    share = share_of(strategy)
+    source = training_source(records, mode=mode, global_batch=config.global_batch, seed=config.seed, share=share)
     total_steps = config.steps or config.epochs * source.steps_per_epoch
 
     # Model: a pure function, and the variables it is called with
@@ -147,7 +154,7 @@ def _run(
     where = "" if config.where is None else f" where {config.where}"
     report.say(
         f"{config.arch}, {model.count_params():,} parameters, {len(data.classes):,} classes; "
-        f"{source.records:,} samples of {config.split!r}{where} ({source.mode}), "
+        f"{len(records):,} samples of {config.split!r}{where} ({source.mode}), "
         f"{total_steps:,} steps of {config.global_batch:,}; "
         f"{replicas} × {'GPU' if has_gpu() else 'CPU'}, {config.precision}, {'XLA' if config.xla else 'no XLA'}"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,8 +18,9 @@ from model.answers.calibration import CALIBRATION
 from model.answers.metrics import TOP
 from model.answers.run import MODEL
 from model.answers.scoring import Evaluation
-from model.data.batches import TrainingSource, fitting_mode
+from model.data.batches import fitting_mode
 from model.data.examples import damaged
+from model.data.source import TrainingSource
 from model.network.devices import gpu_names, has_gpu, place_of
 from model.network.flops import peak_of, training_flops
 from model.train.checkpoint import Checkpoints, Progress, Writer
@@ -42,6 +44,9 @@ _CALL_SECONDS = 0.5  # of steps in one call: short enough for a bar that moves a
 _WORKERS_CALL_STEPS = 16  # workers must make the same calls, so the clock of one of them can't decide
 _WORKERS_EVALUATION_BATCHES = 16  # after which they ask each other whether one is to stop
 _DEFAULT_EVAL_SPLIT = "validation"
+
+
+_DAMAGED = (tf.errors.DataLossError, tf.errors.OutOfRangeError, tf.errors.FailedPreconditionError)
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,7 @@ class Loop:
 
     def run(self) -> int:
         """Returns the exit status: 0 at the end of the run, 128 + the signal's number if one stopped it."""
-        with self._interruption.held(), self._writer:
+        with self._interruption.held(), self._writer, closing(self._task.source):
             return self._run()
 
     def _run(self) -> int:
@@ -178,8 +183,10 @@ class Loop:
     def _call(self, step: int, count: int) -> np.ndarray:
         try:
             return self._steps(step, count)
-        except (tf.errors.DataLossError, tf.errors.OutOfRangeError, tf.errors.FailedPreconditionError) as error:
-            if self._workers > 1 and is_lost(error):
+        except tf.errors.OpError as error:
+            if self._task.source.failure is not None:
+                raise self._task.source.failure from error
+            if not isinstance(error, _DAMAGED) or (self._workers > 1 and is_lost(error)):
                 raise
             raise damaged(self._task.data, self._task.config.split) from error
 

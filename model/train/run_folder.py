@@ -82,7 +82,7 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def describe(config: TrainConfig, records: Records, input_mode: str) -> dict[str, Any]:
+def describe(config: TrainConfig, records: Records, input_mode: str, workers: int = 1) -> dict[str, Any]:
     """The content of config.json. Nothing in `config` is left to the machine any more, see `settled`."""
     flags, card = asdict(config), records.data.card
     return {
@@ -97,6 +97,7 @@ def describe(config: TrainConfig, records: Records, input_mode: str) -> dict[str
         "data_digest": _digest_of(records),
         "where_digest": None if records.where is None else records.digest,
         "input_mode": input_mode,
+        "workers": workers,
         "train": {name: value for name, value in flags.items() if name not in (*MODEL_FLAGS, "model_dir")},
         "training_figures_hold": config.burdens,
         "libraries": {name: import_module(name).__version__ for name in _LIBRARIES},
@@ -158,6 +159,12 @@ def check_same_run(folder: Path, earlier: dict[str, Any], now: dict[str, Any], a
             f"{folder}: its run began with {replicas} replica(s), and each has statistics, dropout and outliers of its "
             f"own; here are {flags_now['replicas']}; --replicas {replicas} uses some of this machine's devices, or "
             "splits them; or name another --model_dir"
+        )
+    workers = earlier.get("workers", now["workers"])
+    if workers != now["workers"]:
+        raise UserError(
+            f"{folder}: its run began with {workers} worker(s), each of which reads its own share of the records; here "
+            f"are {now['workers']}; start as many, or name another --model_dir"
         )
     flags_then["replicas"] = flags_now["replicas"]
     for name, value in asked.items():

@@ -15,7 +15,7 @@ import numpy as np
 
 from schemas.example import FRAME_FOOTER_BYTES, FRAME_HEADER_BYTES, IMAGE
 
-_LENGTH = Struct("<Q")
+_LENGTH, _CRC = Struct("<Q"), Struct("<I")
 _MOST_VARINT_BYTES = 5
 _IMAGE_NAME = b"\x0a" + bytes([len(IMAGE)]) + IMAGE.encode() + b"\x12"
 _NO_EXAMPLE = "isn't an Example of this format"
@@ -29,6 +29,14 @@ class BrokenFrame(Exception):
     def __init__(self, position: int, fault: str) -> None:
         super().__init__(fault)
         self.position = position
+
+
+def frames_at(numbers: np.ndarray, frames: Iterable[bytes], count: int) -> bytes:
+    """`count` frames, of which those with these numbers, in their order, are given and the others are empty records."""
+    pieces = [_EMPTY_FRAME] * count
+    for number, frame in zip(numbers.tolist(), frames, strict=True):
+        pieces[number] = frame
+    return b"".join(pieces)
 
 
 def frame_sums(lengths: np.ndarray, crcs: np.ndarray) -> np.ndarray:
@@ -48,9 +56,13 @@ def frame_sums(lengths: np.ndarray, crcs: np.ndarray) -> np.ndarray:
 def _sum_before(length: int) -> int:
     """What the header of a frame does to the sum of header and Example: CRCs are linear."""
     size = max(0, length - FRAME_HEADER_BYTES - FRAME_FOOTER_BYTES)
-    header = _LENGTH.pack(size)
-    header += _LENGTH.pack(_masked(google_crc32c.value(header)))[:4]
+    header = _header(size)
     return google_crc32c.value(header + bytes(size)) ^ google_crc32c.value(bytes(size))
+
+
+def _header(size: int) -> bytes:
+    length = _LENGTH.pack(size)
+    return length + _CRC.pack(_masked(google_crc32c.value(length)))
 
 
 def _masked(crc: Any) -> Any:
@@ -61,7 +73,7 @@ def _masked(crc: Any) -> Any:
 def read_images(frames: Iterable[bytes], sums: np.ndarray, images: np.ndarray, encoding: str) -> None:
     """Fills uint8 [n, size, size], which lie in one piece, from n frames. Raises BrokenFrame for the first bad one."""
     crc, pixels, is_raw = google_crc32c.value, images[0].size, encoding != "png"
-    target = memoryview(images).cast("B")
+    target = images.data.cast("B")
     heads: dict[int, bytes] = {}  # what stands before a raw image, by the length of its frame
     for position, (frame, wanted) in enumerate(zip(frames, sums.tolist(), strict=True)):
         if crc(frame) != wanted:
@@ -121,3 +133,6 @@ def _decode_png(png: bytes, images: np.ndarray, position: int) -> None:
 def _another_size(position: int, images: np.ndarray) -> BrokenFrame:
     height, width = images.shape[1:]
     return BrokenFrame(position, f"holds an image that isn't the card's {width} × {height} pixels")
+
+
+_EMPTY_FRAME = _header(0) + _CRC.pack(_masked(google_crc32c.value(b"")))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import storage
-from pipeline.reader.frames import BrokenFrame, frame_sums, read_images
+from pipeline.reader.frames import BrokenFrame, frame_sums, frames_at, read_images
 from pipeline.reader.order import Order
 from pipeline.reader.shards import ShardBytes
 from pipeline.reader.where import Where, texts_of
@@ -58,8 +60,26 @@ class Records:
         self._end = self._begin + size
         self.labels: np.ndarray = label.astype(np.int32)
         """int32 [n]: of each, an index into the data set's classes."""
+        self._span = 0, len(label)
         if (self._end > np.array([shard.bytes for shard in self.shards])[self._shard]).any():
             raise self._broken_manifest("records that lie beyond the ends of their shards")
+
+    def between(self, first: int, last: int) -> Records:
+        """These records from the first position up to the last, as records of their own.
+
+        Of a shard that isn't wholly among them only the ranges are fetched from a store, whatever the cache: processes
+        that share a split fetch no byte of it twice.
+        """
+        if (first, last) == (0, len(self)):
+            return self
+        part = copy.copy(self)
+        part.__dict__.pop("_sums", None)
+        for name in ("_shard", "_index", "_begin", "_end", "_crc", "labels"):
+            setattr(part, name, getattr(self, name)[first:last])
+        part._span = self._span[0] + first, self._span[0] + last
+        here, there = (np.bincount(one._shard, minlength=len(self.shards)) for one in (self, part))
+        part._bytes = self._bytes.with_parts_of(np.flatnonzero(here != there).tolist())
+        return part
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -115,9 +135,27 @@ class Records:
             mask[self._index[self._shard == number]] = True
         return found
 
+    def open_shard(self, number: int, used: np.ndarray) -> BinaryIO:
+        """A shard of a store as a file, of which bool [records] will be used: what else it held may be empty records.
+
+        It comes by way of the cache, or by ranges where these are less than half of it or the rest is others'.
+        """
+        whole = self._bytes.opened(number) if 2 * np.count_nonzero(used) >= len(used) else None
+        if whole is not None:
+            return whole
+        own = np.flatnonzero(self._shard == number)
+        own = own[used[self._index[own]]]
+        bytes_of = self._bytes.with_parts_of([number])
+        frames = bytes_of.frames(self._shard[own], self._begin[own], self._end[own]) if len(own) else ()
+        file = TemporaryFile()  # noqa: SIM115
+        file.write(frames_at(self._index[own], frames, len(used)))
+        file.flush()
+        return file
+
     def rows(self, columns: Sequence[str]) -> pa.Table:
         """The manifest's rows of these records, in their order."""
-        return pa.concat_tables(self._parts(columns))
+        first, last = self._span
+        return pa.concat_tables(self._parts(columns)).slice(first, last - first)
 
     def positions(self, sample_ids: Sequence[str]) -> np.ndarray:
         """int64 [n]: where each sample_id stands. Raises DatasetError where one isn't among these records."""
@@ -171,13 +209,14 @@ class Records:
 
     def __getstate__(self) -> tuple[Any, ...]:
         cache = self.data.cache
-        return self.data.folder, None if cache is None else cache.most_bytes, self.split, self.where, self.digest
+        cache_bytes = None if cache is None else cache.most_bytes
+        return self.data.folder, cache_bytes, self.split, self.where, self._span, self.digest
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         from pipeline.reader.dataset import open_dataset
 
-        folder, cache_bytes, split, where, digest = state
-        self.__init__(open_dataset(folder, cache_bytes), split, where)  # type: ignore[misc]
+        folder, cache_bytes, split, where, span, digest = state
+        self.__dict__ = Records(open_dataset(folder, cache_bytes), split, where).between(*span).__dict__
         if self.digest != digest:
             raise DatasetError(f"{folder}: its records aren't those of the process that this one was started by")
 

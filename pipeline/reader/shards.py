@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import mmap
 import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import BinaryIO
 
 import numpy as np
 
@@ -21,7 +23,7 @@ class ShardBytes:
 
     def __init__(self, folder: str, shards: Sequence[ShardFile], cache: ShardCache | None = None) -> None:
         self._paths = [storage.join(folder, shard.path) for shard in shards]
-        self._is_remote = storage.of(folder).is_remote and cache is None
+        self._by_ranges = frozenset(range(len(shards)) if storage.of(folder).is_remote and cache is None else ())
         self._shards, self._cache = shards, cache
         self._most_maps = len(shards) if cache is None else cache.most_open
         self._maps: dict[int, mmap.mmap] = {}
@@ -39,13 +41,32 @@ class ShardBytes:
                     "the shard is damaged, copy it again, or convert again"
                 )
 
+    def with_parts_of(self, numbers: Iterable[int]) -> ShardBytes:
+        """The same shards, of which these are never fetched whole, as a part of each is all that will be read."""
+        other = copy.copy(self)
+        if self._cache is not None:
+            other._by_ranges |= frozenset(numbers)
+        return other
+
+    def opened(self, number: int) -> BinaryIO | None:
+        """A whole shard of a store, open to be read; None if it is fetched in parts alone."""
+        if self._cache is None or number in self._by_ranges:
+            return None
+        return self._cache.opened(self._shards[number])
+
     def frames(self, shard: np.ndarray, begin: np.ndarray, end: np.ndarray) -> Iterable[bytes]:
         """The bytes [begin, end) of each numbered shard, copied one after the other as they are asked for."""
         places = shard.tolist(), begin.tolist(), end.tolist()
-        if self._is_remote:
+        numbers = set(places[0])
+        if numbers <= self._by_ranges:
             return self._ranges(*places)
-        maps = {number: self._map(number) for number in set(places[0])}
-        return (maps[number][first:last] for number, first, last in zip(*places, strict=True))
+        maps = {number: self._map(number) for number in numbers - self._by_ranges}
+        far = [at for at, number in enumerate(places[0]) if number not in maps] if len(maps) < len(numbers) else []
+        fetched = iter(self._ranges(*([column[at] for at in far] for column in places)))
+        return (
+            maps[number][first:last] if number in maps else next(fetched)
+            for number, first, last in zip(*places, strict=True)
+        )
 
     def _map(self, number: int) -> mmap.mmap:
         found = self._maps.get(number)

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from model.answers.scoring import share_of
-from model.data.batches import HeldSource, TrainingSource
+from model.data.batches import HeldSource
+from model.data.source import TrainingSource
 from model.network.devices import own_part, place_of, replica_number
 from model.train.options import TrainConfig
 from model.train.steps.state import TrainState, own_variables
@@ -87,7 +87,7 @@ class Steps:
     def _begin(self, first_step: int) -> None:
         # The replicas share one iterator and take their parts: tf.distribute's iterators can hang when they go, and ask
         # the workers before every step whether there is another one.
-        wanted = first_step, self._total, share_of(self._strategy)
+        wanted = first_step, self._total, len(self._devices)
         parts = self._source.batches(*wanted) if self._held is None else self._source.rows(*wanted)
         if not self._in_cluster:  # a step sends what the next one needs: something has to come after the last
             nothing = tf.nest.map_structure(lambda spec: tf.zeros(spec.shape, spec.dtype), parts.element_spec)
@@ -125,7 +125,7 @@ class Steps:
         """One cluster a replica: all that the host sends are the row numbers, int64 [CALL_STEPS, B]."""
         with tf.device(_HOST):
             rows = tf.TensorArray(
-                tf.int64, CALL_STEPS, element_shape=[len(self._devices), self._source.global_batch // self._replicas]
+                tf.int64, CALL_STEPS, element_shape=[len(self._devices), self._source.batch // len(self._devices)]
             )
             for index in tf.range(tf.cast(count, tf.int32)):
                 rows = rows.write(index, tf.stack(next(iterator)))

@@ -6,7 +6,7 @@ import numpy as np
 
 from pipeline import storage
 from pipeline.inspect.manifest import VERIFY, Inspected, Row
-from pipeline.reader.frames import BrokenFrame, read_images
+from pipeline.reader.frames import BrokenFrame, frame_sums, read_images
 from schemas.errors import UserError, explained
 
 
@@ -19,11 +19,11 @@ def read_sample(inspected: Inspected, row: Row) -> np.ndarray:
         raise UserError(f"{where}: expected its place in a shard of the card, found {found}; {VERIFY}")
     path = storage.join(inspected.folder, row.shard)
     with explained(f"read {path}"):
-        frame = np.frombuffer(storage.read_range(path, row.shard_offset, row.shard_bytes), np.uint8)
+        frame = storage.read_range(path, row.shard_offset, row.shard_bytes)
     image = np.empty((1, card.image_size, card.image_size), np.uint8)
-    begin, end, crc = (np.array([value]) for value in (0, len(frame), row.shard_crc32c))
     try:
-        read_images(frame, begin, end, crc, image, card.image_encoding)
+        sums = frame_sums(np.array([len(frame)]), np.array([row.shard_crc32c], np.uint32))
+        read_images([frame], sums, image, card.image_encoding)
     except BrokenFrame as error:
         fault = f"found one that {error}; {VERIFY}"
         raise UserError(f"{path}, byte {row.shard_offset:,}: expected {row.sample_id}, {fault}") from error

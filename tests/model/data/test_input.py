@@ -12,8 +12,9 @@ import pytest
 import tensorflow as tf
 from tiny_dataset import CHARACTERS, image_of, write_dataset
 
-from model.data.batches import Share, TrainingSource, evaluation_batches, input_mode, training_source
+from model.data.batches import evaluation_batches, input_mode, training_source
 from model.data.examples import load_split
+from model.data.source import WHOLE, Share, TrainingSource
 from pipeline.reader.dataset import open_dataset
 from schemas.dataset import CARD, Card, DatasetError, read_card
 from schemas.errors import UserError
@@ -21,7 +22,6 @@ from schemas.errors import UserError
 RECORDS, BATCH, SIZE = 107, 8, 16
 PER_EPOCH = RECORDS // BATCH
 MODES = ("memory", "stream")
-WHOLE = Share()
 Batch = tuple[np.ndarray, np.ndarray]
 
 
@@ -58,7 +58,7 @@ def test_an_epoch_is_a_permutation_without_its_remainder(folder: Path, expected:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_batches_have_static_shapes_and_narrow_types(folder: Path, mode: str) -> None:
-    parts = _source(folder, mode).batches(0, 1, Share(2, range(2))).element_spec
+    parts = _source(folder, mode).batches(0, 1, 2).element_spec
     assert len(parts) == 2
     for images, labels in parts:
         assert (images.shape, images.dtype) == ((BATCH // 2, SIZE, SIZE, 1), "uint8")
@@ -80,21 +80,44 @@ def test_another_seed_is_another_order(folder: Path, mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_replicas_and_workers_share_the_same_global_batches(folder: Path, mode: str) -> None:
+def test_replicas_share_the_same_batches(folder: Path, mode: str) -> None:
     source = _source(folder, mode)
-    whole = _batches(source, 3, PER_EPOCH + 3)
-    workers = [_batches(source, 3, PER_EPOCH + 3, Share(4, range(first, first + 2))) for first in (0, 2)]
-    for step, (images, labels) in enumerate(whole):
-        parts = [workers[worker][2 * step + replica] for worker in (0, 1) for replica in (0, 1)]
-        np.testing.assert_array_equal(np.concatenate([part[0] for part in parts]), images)
-        np.testing.assert_array_equal(np.concatenate([part[1] for part in parts]), labels)
+    parts = _batches(source, 3, PER_EPOCH + 3, 4)
+    for step, (images, labels) in enumerate(_batches(source, 3, PER_EPOCH + 3)):
+        own = parts[4 * step : 4 * step + 4]
+        np.testing.assert_array_equal(np.concatenate([part[0] for part in own]), images)
+        np.testing.assert_array_equal(np.concatenate([part[1] for part in own]), labels)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("workers", [2, 4])
+def test_each_worker_draws_its_part_of_every_batch_from_a_share_of_its_own(
+    folder: Path, expected: dict[bytes, int], mode: str, workers: int
+) -> None:
+    shares = [Share(8, range(first, first + 8 // workers)) for first in range(0, 8, 8 // workers)]
+    sources = [_source(folder, mode, share=share) for share in shares]
+    assert {(source.steps_per_epoch, source.batch) for source in sources} == {(PER_EPOCH, BATCH // workers)}
+    drawn = []
+    for source in sources:
+        batches = _batches(source, 0, 40 * PER_EPOCH)
+        per_epoch = [
+            [image.tobytes() for images, _ in batches[first : first + PER_EPOCH] for image in images]
+            for first in range(0, len(batches), PER_EPOCH)
+        ]
+        assert all(len(epoch) == len(set(epoch)) == PER_EPOCH * BATCH // workers for epoch in per_epoch)
+        assert per_epoch[0] != per_epoch[1]
+        _assert_same(batches[PER_EPOCH + 5 : 2 * PER_EPOCH], _batches(source, PER_EPOCH + 5, 2 * PER_EPOCH))
+        drawn.append({image for epoch in per_epoch for image in epoch})
+    assert all(len(share) == RECORDS // workers for share in drawn)
+    assert sum(map(len, drawn)) == len(set().union(*drawn))  # no two have one in common
+    assert set().union(*drawn) <= expected.keys()
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_the_rows_of_a_replica_are_those_they_were(folder: Path, mode: str, replicas: int) -> None:
     """Digests of the batches as they were before a source gave each replica its part: a run goes on with the same."""
-    found = _batches(_source(folder, mode), 3, PER_EPOCH + 3, Share(replicas, range(replicas)))
+    found = _batches(_source(folder, mode), 3, PER_EPOCH + 3, replicas)
     assert len(found) == replicas * PER_EPOCH
     for replica in range(replicas):
         digest = hashlib.sha256()
@@ -114,7 +137,7 @@ ROWS = {
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_part_of_the_records_is_all_that_is_trained_on(folder: Path, mode: str) -> None:
-    """Once an epoch, the same for two workers and after a resume."""
+    """Once an epoch, the same after a resume."""
     records = open_dataset(folder).records("train", "record_index BETWEEN 10 AND 57 AND record_index != 20")
     source = training_source(records, mode=mode, global_batch=BATCH, seed=0)
     assert (source.records, source.steps_per_epoch) == (47, 5)
@@ -125,9 +148,6 @@ def test_a_part_of_the_records_is_all_that_is_trained_on(folder: Path, mode: str
         assert len(seen) == len(set(seen)) == 40
         assert set(seen) < some
     _assert_same(whole[7:], _batches(source, 7, 10))
-    workers = [_batches(source, 0, 10, Share(2, range(worker, worker + 1))) for worker in range(2)]
-    together = [(np.concatenate([a, c]), np.concatenate([b, d])) for (a, b), (c, d) in zip(*workers, strict=True)]
-    _assert_same(whole, together)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -152,11 +172,10 @@ def test_auto_takes_the_device_where_it_has_room_for_the_split(folder: Path) -> 
 def test_the_rows_on_the_device_are_those_of_memory_mode(folder: Path) -> None:
     held = _source(folder, "device")
     images, labels = (column.numpy() for column in held.on("CPU:0"))
-    share = Share(4, range(2, 4))
     found = [
-        (images[rows], labels[rows].astype(np.int32)) for parts in held.rows(3, PER_EPOCH + 3, share) for rows in parts
+        (images[rows], labels[rows].astype(np.int32)) for parts in held.rows(3, PER_EPOCH + 3, 4) for rows in parts
     ]
-    _assert_same(found, _batches(_source(folder, "memory"), 3, PER_EPOCH + 3, share))
+    _assert_same(found, _batches(_source(folder, "memory"), 3, PER_EPOCH + 3, 4))
 
 
 _COPIES = """
@@ -204,13 +223,12 @@ def test_evaluation_sees_every_sample_once_and_masks_the_rest(
     ]
     assert [len(of_worker) for of_worker in of_workers] == [steps] * workers
     found = [
-        tuple(column.numpy() for column in part)
-        for step in zip(*of_workers, strict=True)
-        for parts in step
-        for part in parts
+        tuple(column.numpy() for column in part) for of_worker in of_workers for parts in of_worker for part in parts
     ]
     assert len(found) == steps * replicas
     assert all(images.shape == (batch, SIZE, SIZE, 1) for images, *_ in found)
+    everywhere = [position for _, _, mask, positions in found for position in positions[mask]]
+    assert everywhere == list(range(21))  # each worker reads a stretch
     kept = [
         (names[position], image, label)
         for images, labels, mask, positions in found
@@ -331,16 +349,16 @@ def test_fewer_samples_than_one_batch(folder: Path, mode: str) -> None:
         training_source(open_dataset(folder).records("train"), mode=mode, global_batch=108, seed=0)
 
 
-def _source(folder: Path, mode: str, seed: int = 0) -> TrainingSource:
+def _source(folder: Path, mode: str, seed: int = 0, share: Share = WHOLE) -> TrainingSource:
     data = open_dataset(folder)
     batch = min(BATCH, sum(shard.records for shard in data.card.split("train").shards))
-    return training_source(data.records("train"), mode=mode, global_batch=batch, seed=seed)
+    return training_source(data.records("train"), mode=mode, global_batch=batch, seed=seed, share=share)
 
 
-def _batches(source: TrainingSource, first: int, last: int, share: Share = WHOLE) -> list[Batch]:
+def _batches(source: TrainingSource, first: int, last: int, replicas: int = 1) -> list[Batch]:
     """The parts of all steps, one after the other."""
     return [
-        (images.numpy(), labels.numpy()) for parts in source.batches(first, last, share) for images, labels in parts
+        (images.numpy(), labels.numpy()) for parts in source.batches(first, last, replicas) for images, labels in parts
     ]
 
 

@@ -30,7 +30,7 @@ def weights(run: Path) -> list[np.ndarray]:
 
 @pytest.mark.slow
 def test_the_weights_are_those_of_a_local_run_and_a_resume_fetches_nothing(
-    server: s3_server.Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    server: s3_server.Server, tmp_path: Path
 ) -> None:
     folder = write_dataset(tmp_path / "set", {"train": 40, "validation": 9})
     url = server.put_folder(folder, "set")
@@ -47,12 +47,26 @@ def test_the_weights_are_those_of_a_local_run_and_a_resume_fetches_nothing(
     assert evaluate.main([f"--model={tmp_path / 'there'}", f"--data={url}", "--split=validation"]) == 0
     assert main([*FLAGS, where, f"--data={url}", f"--model_dir={tmp_path / 'there'}", "--steps=4"]) == 0
     assert not [request for request in server.log if request.key.endswith(".tfrecord") and request.kind == "GET"]
+
+
+@pytest.mark.slow
+def test_a_streamed_run_learns_what_a_local_one_learns_and_a_damaged_shard_is_a_line(
+    server: s3_server.Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_dataset(tmp_path / "set", {"train": 40})
+    url = server.put_folder(folder, "set")
+    stream = [*FLAGS, "--input=stream", "--steps=3"]
+    assert main([*stream, f"--data={folder}", f"--model_dir={tmp_path / 'here'}"]) == 0
+    assert main([*stream, f"--data={url}", f"--model_dir={tmp_path / 'there'}"]) == 0
+    for here, there in zip(weights(tmp_path / "here"), weights(tmp_path / "there"), strict=True):
+        np.testing.assert_array_equal(here, there)
     capsys.readouterr()
-    assert main([*FLAGS, f"--data={url}", f"--model_dir={tmp_path / 'streamed'}", "--input=stream"]) == 2
-    assert re.fullmatch(
-        r"model\.train: --input stream: expected shards on this machine, found s3://.*; copy them here, .*\n",
-        capsys.readouterr().err,
-    )
+    for path in (tmp_path / "cache").rglob("*.shard"):
+        path.unlink()
+    key = "set/train-00001-of-00003.tfrecord"
+    server.put(key, server.objects(key)[""][::-1])
+    assert main([*stream, f"--data={url}", f"--model_dir={tmp_path / 'damaged'}"]) == 2
+    assert re.fullmatch(r"model\.train: s3://.*: isn't the shard that the card names, .*\n", capsys.readouterr().err)
 
 
 def test_a_bucket_without_a_data_set_is_a_line(

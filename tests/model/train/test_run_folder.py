@@ -154,6 +154,15 @@ def test_a_run_goes_on_as_it_began(data: Dataset) -> None:
         went_on(data, old, began, TrainConfig("", "", precision="float32"))
 
 
+def test_a_run_goes_on_with_as_many_workers(data: Dataset) -> None:
+    one, two = (run_folder.describe(TrainConfig("", "", **SETTLED), data.records("train"), "memory", n) for n in (1, 2))
+    run_folder.check_same_run(Path("run"), {**two, "workers": 2}, two, SETTLED)
+    older = {name: value for name, value in one.items() if name != "workers"}
+    run_folder.check_same_run(Path("run"), older, one, SETTLED)
+    with pytest.raises(UserError, match=r"began with 1 worker\(s\), each .* here are 2; start as many"):
+        run_folder.check_same_run(Path("run"), one, two, SETTLED)
+
+
 def test_a_run_goes_on_with_the_records_it_chose(data: Dataset) -> None:
     began = TrainConfig("", "", where="record_index >= 8", **SETTLED)
     went_on(data, began, began, began)

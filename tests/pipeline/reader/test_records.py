@@ -171,6 +171,20 @@ def test_what_is_pickled_is_where_it_lies(folder: Path, tmp_path: Path) -> None:
         pickle.loads(pickled)
 
 
+def test_a_stretch_of_records_is_records_of_its_own(folder: Path, bucket: str) -> None:
+    whole = open_dataset(folder).records("train", "record_index != 5")
+    images, labels = whole[:]
+    for records in (whole, open_dataset(bucket).records("train", "record_index != 5")):
+        part = records.between(20, 90).between(10, 60)
+        for one in (part, pickle.loads(pickle.dumps(part))):
+            np.testing.assert_array_equal(one[:][0], images[30:80])
+            np.testing.assert_array_equal(one[[49, 0]][1], labels[[79, 30]])
+            assert one.rows(["sample_id"]) == whole.rows(["sample_id"]).slice(30, 50)
+            assert one.digest == part.digest != whole.digest
+            assert sum(mask.sum() for mask in one.chosen()) == len(one) == 50
+    assert whole.between(7, 7)[:][0].shape[0] == 0
+
+
 def test_reading_raw_images_imports_numpy_and_arrow_alone(tmp_path: Path) -> None:
     from tiny_dataset import write_dataset
 

@@ -15,8 +15,9 @@ import pytest
 import tensorflow as tf
 from places import ROOT
 
-from model.data.batches import HeldSource, MemorySource, Share, TrainingSource
+from model.data.batches import HeldSource, MemorySource
 from model.data.examples import aligned_empty
+from model.data.source import TrainingSource
 from model.network.devices import make_strategy
 from model.train.options import TrainConfig
 from model.train.steps import calls
@@ -51,8 +52,8 @@ class Listed(TrainingSource):
 
     mode = "stream"
 
-    def batches(self, first_step: int, last_step: int, share: Share | None = None) -> Any:
-        return source_of(MemorySource).batches(first_step, last_step, share or Share())
+    def batches(self, first_step: int, last_step: int, replicas: int = 1) -> Any:
+        return source_of(MemorySource).batches(first_step, last_step, replicas)
 
 
 def test_device_memory_and_stream_mode_make_the_same_weights() -> None:

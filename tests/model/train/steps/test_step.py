@@ -15,7 +15,7 @@ import tensorflow as tf
 from places import ROOT
 
 from model.answers.scoring import cross_entropy
-from model.data.batches import Share, TrainingSource
+from model.data.source import TrainingSource
 from model.network.devices import make_strategy
 from model.network.vgg import normalize
 from model.train.options import TrainConfig
@@ -30,7 +30,6 @@ from model.train.steps.step import (
 from model.train.steps.update import adamw, average, clip_factor, gradient_norm, learning_rate, update_norm
 
 SIZE, CLASSES, BATCH = 16, 10, 16
-WHOLE = Share()
 CONFIG = TrainConfig(
     "",
     "",
@@ -61,12 +60,11 @@ class Given(TrainingSource):
     def __init__(self) -> None:
         super().__init__(100 * BATCH, BATCH, 0)
 
-    def batches(self, first_step: int, last_step: int, share: Share = WHOLE) -> Any:
+    def batches(self, first_step: int, last_step: int, replicas: int = 1) -> Any:
         images, labels = map(np.stack, zip(*map(batch_of, range(first_step, min(last_step, 8))), strict=True))
 
         def parts(images: Any, labels: Any) -> Any:
-            columns = [tf.split(column, share.replicas) for column in (images, labels)]
-            return tuple((columns[0][replica], columns[1][replica]) for replica in share.local)
+            return tuple(zip(*(tf.split(column, replicas) for column in (images, labels)), strict=True))
 
         return tf.data.Dataset.from_tensor_slices((images, labels)).map(parts)
 
