@@ -34,6 +34,8 @@ _NAMES = {
     "reader": "the reader",
     "loader": "the reader, DataLoader, 2 workers",
     "seek": "torch Dataset, open and seek",
+    "copy": "copied, nothing compared",
+    "mosaic": "MosaicML Streaming",
 }
 
 
@@ -55,7 +57,9 @@ def main() -> None:
     ]
     jobs += [(name, "raw", [peers, flags.work.resolve() / name]) for name in PEERS]
     if flags.torch:
-        jobs += [(name, "raw", [flags.torch, flags.data[0]]) for name in TORCH]
+        _write("mosaic", flags.torch, flags.work.resolve())
+        folders = {"mosaic": flags.work.resolve() / "mosaic"}
+        jobs += [(name, "raw", [flags.torch, folders.get(name, flags.data[0])]) for name in TORCH]
     found: dict[tuple[str, str], list[dict[str, float]]] = {(name, encoding): [] for name, encoding, _ in jobs}
     for _ in range(flags.rounds):
         for name, encoding, (python, folder) in jobs:
@@ -89,13 +93,18 @@ def _prepare_peers(data: Path, work: Path) -> Path:
         np.save(work / "images.npy", images)
         np.save(work / "labels.npy", labels)
     for name in PEERS:
-        if not (work / name).exists():
-            partial = work / f"{name}.partial"
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir()
-            _run(python, f"write_{name}", partial, 0)
-            partial.rename(work / name)
+        _write(name, python, work)
     return python
+
+
+def _write(name: str, python: Path | str, work: Path) -> None:
+    """A peer's own files, where they aren't there yet."""
+    if not (work / name).exists():
+        partial = work / f"{name}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        _run(python, f"write_{name}", partial, 0)
+        partial.rename(work / name)
 
 
 def _run(python: Path | str, name: str, folder: Path, seconds: float) -> str:
@@ -110,13 +119,16 @@ def _run(python: Path | str, name: str, folder: Path, seconds: float) -> str:
 def _print_table(rows: list[dict[str, Any]]) -> None:
     usual = {row["encoding"]: row["records_per_second"] for row in rows if row["reader"] == "record_by_record"}
     beside = "png" if "png" in usual else next(iter(usual))
-    print(f"{'':<34} {'':<5} {'records/s':>10} {'× record by':>12} {'first batch':>12} {'import':>8} {'resident':>9}")
-    print(f"{'':<34} {'':<5} {'':>10} {'record, ' + beside:>12} {'s':>12} {'s':>8} {'MB':>9}")
+    above = ("", "", "records/s", "× record by", "first batch", "import", "resident", "processor")
+    below = ("", "", "", f"record, {beside}", "s", "s", "MB", "µs")
+    for first, second, *others in (above, below):
+        widths = zip(others, (10, 12, 12, 8, 9, 10), strict=True)
+        print(f"{first:<34} {second:<5} {' '.join(f'{word:>{width}}' for word, width in widths)}")
     for row in rows:
         print(
             f"{_NAMES[row['reader']]:<34} {row['encoding']:<5} {row['records_per_second']:>10,.0f} "
             f"{row['records_per_second'] / usual[beside]:>12.1f} {row['first_batch_seconds']:>12.2f} "
-            f"{row['import_seconds']:>8.2f} {row['resident_mb']:>9,.0f}"
+            f"{row['import_seconds']:>8.2f} {row['resident_mb']:>9,.0f} {row['processor_us']:>10.2f}"
         )
 
 

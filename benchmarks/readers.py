@@ -47,6 +47,24 @@ def reader(folder: Path) -> Batches:
             yield images[..., None], labels
 
 
+def copy(folder: Path) -> Batches:
+    """The bound of the reader: the same frames in the same order, copied, and nothing compared or taken apart."""
+    from pipeline import open_dataset
+
+    records = open_dataset(folder).records("train")
+    order = records.order(BATCH, seed=_SEED)
+    room = int((records._end - records._begin).max())
+    frames, images = memoryview(bytearray(BATCH * room)), np.empty((BATCH, 64, 64, 1), np.uint8)
+    maps = [memoryview(np.memmap(path, np.uint8, "r")) for path in records.paths]
+    for number in range(_MANY_STEPS):
+        some = order[number]
+        places = (column[some].tolist() for column in (records._shard, records._begin, records._end))
+        for at, (shard, begin, end) in enumerate(zip(*places, strict=True)):
+            frames[at * room : at * room + end - begin] = maps[shard][begin:end]
+        if len(some) == BATCH:
+            yield images, records.labels[some]
+
+
 def loader(folder: Path) -> Batches:
     """The same through PyTorch's DataLoader, with two workers."""
     from pipeline import open_dataset
@@ -82,6 +100,25 @@ def seek(folder: Path) -> Batches:
 
     while True:
         yield from torch.utils.data.DataLoader(Characters(), BATCH, shuffle=True, drop_last=True)
+
+
+def mosaic(folder: Path) -> Batches:
+    """MosaicML Streaming's shards on this disk, in its own shuffle, by PyTorch's DataLoader in this one process."""
+    from streaming import StreamingDataset
+    from torch.utils.data import DataLoader
+
+    data = StreamingDataset(local=str(folder), shuffle=True, shuffle_seed=_SEED, batch_size=BATCH)
+    while True:
+        for batch in DataLoader(data, BATCH, drop_last=True):
+            yield batch["image"].numpy().reshape(-1, 64, 64, 1), batch["label"]
+
+
+def write_mosaic(images: Any, labels: Any, folder: Path) -> None:
+    from streaming import MDSWriter
+
+    with MDSWriter(out=str(folder), columns={"image": "ndarray:uint8:64,64", "label": "int"}) as writer:
+        for image, label in zip(images, labels, strict=True):
+            writer.write({"image": image[..., 0], "label": int(label)})
 
 
 def tfds(folder: Path) -> Batches:
@@ -190,7 +227,7 @@ def write_webdataset(images: Any, labels: Any, folder: Path) -> None:
 
 def _import(name: str) -> None:
     """What a training with this reader imports whatever it reads with: the framework itself."""
-    if name == "reader":
+    if name in ("reader", "copy"):
         import pipeline.reader.records  # noqa: F401
     elif name in TORCH:
         import torch  # noqa: F401
@@ -209,8 +246,9 @@ READERS_OF_SHARDS: dict[str, Callable[[Path], Batches]] = {
     "tfds": tfds,
     "record_by_record": record_by_record,
     "reader": reader,
+    "copy": copy,
 }
-TORCH: dict[str, Callable[[Path], Batches]] = {"seek": seek, "loader": loader}
+TORCH: dict[str, Callable[[Path], Batches]] = {"seek": seek, "loader": loader, "mosaic": mosaic}
 PEERS: dict[str, Callable[[Path], Batches]] = {"hugging_face": hugging_face, "grain": grain, "webdataset": webdataset}
 
 
@@ -228,17 +266,19 @@ def main() -> None:
     assert tuple(images.shape) == (BATCH, 64, 64, 1), images.shape
     for _ in range(_WARM_UP_BATCHES):
         next(batches)
-    rates = []
+    rates, processor = [], []
     for _ in range(_ROUNDS):
-        count, round_began = 0, time.perf_counter()
+        count, round_began, processor_began = 0, time.perf_counter(), time.process_time()
         while time.perf_counter() - round_began < seconds:
             next(batches)
             count += 1
         rates.append(count * BATCH / (time.perf_counter() - round_began))
+        processor.append(1e6 * (time.process_time() - processor_began) / count / BATCH)
     found = {
         "import_seconds": imported - began,
         "first_batch_seconds": first - imported,
         "records_per_second": sorted(rates)[len(rates) // 2],
+        "processor_us": sorted(processor)[len(processor) // 2],
         "resident_mb": psutil.Process().memory_info().rss / 1e6,
     }
     print(json.dumps(found), flush=True)
