@@ -19,6 +19,12 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def cache_folder() -> Path | None:
+    """This package's in the user's cache folder; None for a user without a home, as a container can have."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(cache, "hwdb-shards") if os.path.isabs(cache) else None
+
+
 @contextlib.contextmanager
 def replaced(path: str | os.PathLike[str], *, durable: bool = False) -> Iterator[Path]:
     """A new path beside `path`; what stands there takes its place, at once, when the block ends well.

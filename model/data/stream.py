@@ -112,7 +112,7 @@ class StreamSource(TrainingSource):
         """The shards in the order of their need, and which of their records are still to come."""
         to_come = self._to_come(first_epoch, skipped) if skipped else self._masks
         for epoch in range(first_epoch, last_epoch):
-            # A list: where a generator is thrown away with an iterator of TensorFlow's in it, both wait for each other.
+            # A list: a generator that is thrown away with an iterator of TensorFlow's in it was seen to hang.
             for place in list(self._shard_order(epoch).as_numpy_iterator()):
                 yield self._numbers[place], (to_come if epoch == first_epoch else self._masks)[place]
 

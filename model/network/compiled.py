@@ -8,6 +8,8 @@ import shutil
 from importlib.metadata import version
 from pathlib import Path
 
+from schemas.machine import cache_folder
+
 MOST_BYTES = 2 << 30  # a VGG19's modules are some tens of megabytes
 _FREE_BYTES = 4 << 30  # of the disk: XLA takes a full one for a failure
 _FLAGS, _FLAG = "TF_XLA_FLAGS", "--tf_xla_persistent_cache_directory"
@@ -26,8 +28,10 @@ def keep_compiled(*, kind: str = "GPU") -> Path | None:
     if _FLAG in flags or (kind == "GPU" and not machine):
         return None
     digest = hashlib.sha256("\n".join([version("tensorflow"), *machine]).encode()).hexdigest()[:16]
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = home / "hwdb-shards" / "xla" / digest
+    cache = cache_folder()
+    if cache is None:
+        return None
+    folder = cache / "xla" / digest
     try:
         folder.mkdir(parents=True, exist_ok=True)
         trim(folder.parent, MOST_BYTES)  # what was compiled with another TensorFlow or driver counts too

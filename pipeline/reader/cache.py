@@ -14,7 +14,7 @@ from typing import BinaryIO
 from pipeline import storage
 from schemas.dataset import Card, DatasetError, ShardFile
 from schemas.errors import UserError, explained
-from schemas.machine import beside, make_folder
+from schemas.machine import beside, cache_folder, make_folder
 
 _PIECE_BYTES = 16 << 20  # of a shard, asked for at once
 _WAIT_SECONDS = 0.05
@@ -29,8 +29,12 @@ class ShardCache:
     """
 
     def __init__(self, url: str, card: Card, most_bytes: int) -> None:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        self._url, self._folder, self.most_bytes = url, cache / "hwdb-shards" / "shards", most_bytes
+        cache = cache_folder()
+        if cache is None:
+            raise UserError(
+                f"XDG_CACHE_HOME: expected a folder for the shards of {url}, found no home folder; name one"
+            )
+        self._url, self._folder, self.most_bytes = url, cache / "shards", most_bytes
         self._largest = max(shard.bytes for split in card.splits.values() for shard in split.shards)
         self.check_room(1)
 

@@ -8,12 +8,13 @@ nothing from elsewhere, neither a constant nor another file's kernel.
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+from schemas.machine import cache_folder
 
 try:
     import numba
@@ -93,7 +94,7 @@ class Kernels:
 
 def _has_home() -> bool:
     """Numba, of a user without a home folder, as in a container, makes one called "~" where it stands."""
-    return bool(numba.config.CACHE_DIR or os.environ.get("XDG_CACHE_HOME")) or os.path.isabs(os.path.expanduser("~"))
+    return bool(numba.config.CACHE_DIR or cache_folder())
 
 
 def read_only(values: np.ndarray) -> np.ndarray:

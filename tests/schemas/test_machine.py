@@ -1,4 +1,4 @@
-"""Files that take another's place: whole, at once, and where durable also after a power cut."""
+"""Files that take another's place: whole, at once, and where durable also after a power cut. And the cache folder."""
 
 from __future__ import annotations
 
@@ -9,9 +9,19 @@ from pathlib import Path
 import pytest
 
 from pipeline import storage
-from schemas.machine import make_folder, replaced
+from schemas.machine import cache_folder, make_folder, replaced
 
 Events = list[tuple[str, str]]
+
+
+def test_a_user_without_a_home_has_no_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", "/somewhere")
+    assert cache_folder() == Path("/somewhere/.cache/hwdb-shards")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # neither HOME nor a line in passwd
+    assert cache_folder() is None
+    monkeypatch.setenv("XDG_CACHE_HOME", "/elsewhere")
+    assert cache_folder() == Path("/elsewhere/hwdb-shards")
 
 
 @pytest.fixture

@@ -46,6 +46,10 @@ def test_where_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     (tmp_path / "file").touch()
     assert compiled.keep_compiled() is None
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    with monkeypatch.context() as patches:
+        patches.setattr(os.path, "expanduser", lambda path: path)  # of a user without a home
+        assert compiled.keep_compiled() is None
     assert "TF_XLA_FLAGS" not in os.environ
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("TF_XLA_FLAGS", "--tf_xla_persistent_cache_directory=/elsewhere")
