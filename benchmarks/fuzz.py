@@ -31,6 +31,7 @@ from mutations import KINDS, Damaged, flip_header_bit, is_undecidable, mutate
 
 from pipeline.shards.chunk import convert_records
 from pipeline.shards.config import ConvertConfig
+from pipeline.shards.rows import OUTCOMES
 from pipeline.source import gnt
 from pipeline.source.archives import Input, list_members
 from pipeline.source.chunks import plan_chunks, read_chunk
@@ -135,9 +136,10 @@ def _rows(path: Path, folder: str) -> list[tuple[int, int, str]]:
     (member,) = list_members([Input("train", str(path))], 0)
     rows: list[tuple[int, int, str]] = []
     for chunk in plan_chunks(member, folder, CHUNK_BYTES):
-        for table in convert_records(read_chunk(chunk), chunk, config):
-            columns = (table[name].to_pylist() for name in ("source_offset", "source_bytes", "status"))
-            rows += zip(*columns, strict=True)
+        for part in convert_records(read_chunk(chunk), chunk, config):
+            status = [OUTCOMES[outcome][0] for outcome in part.rows["outcome"].tolist()]
+            place = [part.rows[name].tolist() for name in ("source_offset", "source_bytes")]
+            rows += zip(*place, status, strict=True)
     return rows
 
 

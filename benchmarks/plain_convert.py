@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
-from collections import defaultdict
 from dataclasses import replace
 from functools import partial
 
@@ -16,7 +15,7 @@ from pipeline.shards import packing
 from pipeline.shards.chunk import convert_chunk
 from pipeline.shards.config import ConvertConfig
 from pipeline.shards.shard import write_shard
-from pipeline.shards.staging import StagedBatch, clear
+from pipeline.shards.staging import clear
 from pipeline.shards.tfrecord import layout
 from pipeline.source.archives import Input, list_members
 from pipeline.source.chunks import plan_chunks
@@ -33,24 +32,16 @@ def main() -> None:
     config = replace(ConvertConfig(), num_shards={"train": arguments.num_shards})
     members = list_members([Input("train", arguments.input)], 0)
     chunks = [chunk for member in members for chunk in plan_chunks(member, staging)]
-    by_shard: dict[int, list[StagedBatch]] = defaultdict(list)
-    records = 0
     assert not kernels.KERNELS.failure()  # loaded before the processes are forked, as in the pipeline
     assert not packing.KERNELS.failure()
     assert not layout.KERNELS.failure()
     with multiprocessing.Pool() as pool:
         convert = partial(convert_chunk, config=config, staging_folder=staging)
-        for receipt in pool.imap_unordered(convert, chunks):
-            records += receipt.records
-            for (_, shard), batch in receipt.staged_batches():
-                by_shard[shard].append(batch)
-        jobs = [
-            ("train", shard, by_shard[shard], config, arguments.output, staging)
-            for shard in range(arguments.num_shards)
-        ]
+        staged = list(pool.imap_unordered(convert, chunks))
+        jobs = [("train", shard, staged, config, arguments.output, staging) for shard in range(arguments.num_shards)]
         kept = sum(shard.file.records for shard in pool.starmap(write_shard, jobs, chunksize=1))
     clear(staging)
-    print(f"{records:,} records")
+    print(f"{sum(receipt.records for receipt in staged):,} records")
     print(f"{kept:,} records kept")
 
 

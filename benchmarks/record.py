@@ -32,7 +32,6 @@ import cv2
 import google_crc32c
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import tensorflow as tf
 import xxhash
 from process_tree import measure
@@ -40,6 +39,7 @@ from process_tree import measure
 from pipeline.shards.chunk import convert_records
 from pipeline.shards.config import ConvertConfig
 from pipeline.shards.packing import pack, unpack
+from pipeline.shards.rows import IS_KEPT, Source, columns
 from pipeline.shards.tfrecord import framed
 from pipeline.shards.tfrecord.frames import encode_png
 from pipeline.shards.tfrecord.layout import Layout
@@ -49,7 +49,6 @@ from pipeline.source.members import Member
 from pipeline.steps.plain import Unusable, pin_opencv, preprocess
 from pipeline.steps.records import count_ink, preprocess_records
 from pipeline.steps.settings import PreprocessConfig
-from schemas.manifest import KEPT
 
 _BLOCK_RECORDS = 64
 _SETTINGS = {
@@ -110,9 +109,10 @@ def _whole_paths(data: bytes, records: int, rounds: int) -> list[dict[str, Any]]
 
 def _ours(data: bytes, config: ConvertConfig) -> Iterator[object]:
     member = Member("train", "member.gnt", "1001-c.gnt", len(data), "")
-    for table in convert_records(data, Chunk(member, 0, len(data), 0), config):
-        kept = table.filter(pc.equal(table["status"], KEPT))
-        yield from framed(kept, table.to_batches(), np.arange(len(table)), config)
+    source = Source(member.split, member.name, member.writer, member.archive)
+    for part in convert_records(data, Chunk(member, 0, len(data), 0), config):
+        kept = part.chosen(part.rows["outcome"] == IS_KEPT)
+        yield from framed(kept, columns(kept.rows, [source])["sample_id"], config)
 
 
 def _exhaust(call: Callable[[], Iterator[object]]) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pipeline.convert.plan import Conversion
 
 _STORE_SECONDS = 10.0  # between two looks at a store, each of which is a request
+_MOST_SHARE = 0.05  # of the time goes into looking, however many pieces there are
 _COMPILE_SECONDS = 1.0  # less is no silence
 _CONVERT_SHARE = 0.6  # of the whole time, on average; the rest goes into writing the shards
 
@@ -58,7 +59,7 @@ class Meter:
         self.num_shards = sum(job.config.num_shards.values())
         self.started = time.monotonic()
         self.records = self.reused = self.bytes = self.shards = 0
-        self.seen: set[tuple[str, str]] = set()
+        self.seen: set[str] = set()
         self.uncompiled = ""
         """Why the six steps aren't compiled where a chunk was converted."""
         self.begun = 0.0
@@ -67,11 +68,9 @@ class Meter:
 
     def read(self) -> Reading:
         for folder in self.folders:
-            for file in storage.list_folder(folder):
-                receipt = (file.path, file.version)  # a shard's is written anew where other pieces go into it
-                if receipt not in self.seen and staging.is_receipt(file.path):
-                    self.seen.add(receipt)
-                    self._count(staging.read_receipt(file.path.removesuffix(".json")) or {})
+            for name in staging.receipts(folder) - self.seen:
+                self.seen.add(name)
+                self._count(folder, name)
         converted = min(1.0, self.bytes / max(1, self.job.source_bytes))
         written = min(1.0, self.shards / max(1, self.num_shards))
         fraction = _CONVERT_SHARE * converted + (1 - _CONVERT_SHARE) * written
@@ -80,14 +79,16 @@ class Meter:
         done = fraction - self.begun
         return Reading(self.records, fraction, rate, seconds, seconds * (1 - fraction) / done if done > 0 else None)
 
-    def _count(self, receipt: dict[str, Any]) -> None:
-        """Adds what it says, unless the piece is another job's."""
+    def _count(self, folder: str, name: str) -> None:
+        """Adds what its piece is, unless that is another job's."""
+        if name.startswith("shard-"):
+            self.shards += name.endswith(f"-{self.job.digest}.json")
+            return
+        receipt = staging.read_receipt(storage.join(folder, name).removesuffix(".json")) or {}
         if receipt.get("source") in self.job.sources:
-            self.records += receipt["records"]
+            self.records += sum(receipt["counts"].values())
             self.bytes += receipt["source_bytes"]
             self.uncompiled = self.uncompiled or receipt.get("uncompiled", "")
-        elif receipt.get("job") == self.job.digest:
-            self.shards += 1
 
 
 class Display(Protocol):
@@ -167,16 +168,18 @@ def shown(meter: Meter, console: Console) -> Iterator[None]:
         return reading
 
     def watch() -> None:
-        looked = time.monotonic()
+        looked, took = time.monotonic(), 0.0
         while not stop.wait(min(display.interval, _COMPILE_SECONDS / 2)):
             seconds, is_kept = compiling() or (0.0, True)
             if seconds > _COMPILE_SECONDS:
                 how = "once on this machine" if is_kept else "every time, since Numba finds no folder to keep them in"
                 tell(f"compiling the steps, {how}")
-            if time.monotonic() - looked >= max(display.interval, meter.interval):
+            began = time.monotonic()
+            if began - looked >= max(display.interval, meter.interval, took / _MOST_SHARE):
                 with contextlib.suppress(UserError):  # a store that doesn't answer now: the conversion hears of it too
                     display.show(look())
                 looked = time.monotonic()
+                took = looked - began
 
     thread = threading.Thread(target=watch, name="progress", daemon=True)
     thread.start()

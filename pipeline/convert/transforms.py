@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
@@ -19,9 +18,10 @@ from pipeline.shards import publish, unfinished
 from pipeline.shards.chunk import convert_chunk, convert_records, samples_of
 from pipeline.shards.config import ConvertConfig
 from pipeline.shards.shard import ShardReceipt, write_shard
-from pipeline.shards.staging import ChunkReceipt, StagedBatch
+from pipeline.shards.slices import Edges
+from pipeline.shards.staging import ChunkReceipt
 from pipeline.source.archives import list_members, parse_input
-from pipeline.source.chunks import Chunk, plan_chunks, read_chunk
+from pipeline.source.chunks import Chunk, Window, count_windows, plan_chunks, probe, read_chunk
 from pipeline.source.losses import check_rejects
 from pipeline.source.members import Member
 from pipeline.steps.settings import PreprocessConfig
@@ -30,9 +30,6 @@ from schemas.dataset import CARD
 
 ShardKey = tuple[str, int]
 """(split, shard)"""
-BatchTuple = tuple[Any, ...]
-_RECEIPT = "receipt"
-_EMPTY_AT_ONCE = 16  # shards, which do nothing but wait for the disk
 
 
 class ConvertArchives(beam.PTransform):
@@ -99,73 +96,104 @@ class ReadMember(_FileFn):
     def process(self, member: Member) -> Iterator[dict[str, Any]]:
         with tempfile.TemporaryDirectory() as unpacked:
             for chunk in plan_chunks(member, unpacked):
-                for table in convert_records(read_chunk(chunk), chunk, self.config):
-                    yield from samples_of(table, self.config)
+                for part in convert_records(read_chunk(chunk), chunk, self.config):
+                    yield from samples_of(part, member, self.config)
 
 
 def convert(root: beam.Pipeline, job: Conversion) -> beam.PCollection:
     """Wires the whole job onto a pipeline; the path of its card comes out."""
-    converted = (
+    probed = []
+    if large := [member for member in job.members if count_windows(member)]:
+        windows = (
+            root
+            | "LargeMembers" >> beam.Create(large, reshuffle=False)
+            | "Windows" >> beam.FlatMap(lambda member: [(member, number) for number in range(count_windows(member))])
+            | "SpreadWindows" >> beam.Reshuffle()
+            | "Probe" >> beam.ParDo(Probe())  # (location, (number, Window))
+        )
+        probed = [pvalue.AsMultiMap(windows)]
+    chunks = (
         root
         | "Members" >> beam.Create(job.members, reshuffle=False)
         | "SpreadMembers" >> beam.Reshuffle()
-        | "PlanChunks" >> beam.ParDo(PlanChunks(job.private))  # Chunk
-        | "SpreadChunks" >> beam.Reshuffle()
-        | "ConvertChunk"
-        >> beam.ParDo(ConvertChunk(job.config, job.pieces, job.kept)).with_outputs(_RECEIPT, main="batches")
+        | "PlanChunks" >> beam.ParDo(PlanChunks(job.private), *probed)  # Chunk
+        | "Sized" >> beam.Map(_sized).with_output_types(tuple[str, Chunk])
+        | "SpreadChunks" >> beam.GroupByKey()
+        | "Chunks" >> beam.FlatMapTuple(lambda _, chunks: chunks)
+        | "ConvertChunk" >> beam.ParDo(ConvertChunk(job.config, job.pieces, job.kept))  # ChunkReceipt
     )
     shards = (
-        converted["batches"]  # ((split, shard), StagedBatch as a tuple)
-        | "ByShard" >> beam.GroupByKey()
-        | "WriteShard" >> beam.ParDo(WriteShard(job.config, job.output, job.private, job.digest))  # ShardReceipt
+        root
+        | "Splits" >> beam.Create(list(job.config.num_shards.items()), reshuffle=False)
+        | "Shards" >> beam.FlatMapTuple(lambda split, count: [(split, shard) for shard in range(count)])  # ShardKey
+        | "SpreadShards" >> beam.Reshuffle()
+        | "WriteShard"
+        >> beam.ParDo(
+            WriteShard(job.config, job.output, job.private, job.digest), pvalue.AsList(chunks)
+        )  # ShardReceipt
     )
-    receipts = (converted[_RECEIPT], shards) | "Receipts" >> beam.Flatten()  # ChunkReceipt | ShardReceipt
     # From a beginning of its own: it has its say where there is no receipt, too.
-    return root | "Once" >> beam.Impulse() | "Publish" >> beam.ParDo(Publish(job), pvalue.AsIter(receipts))
+    both = pvalue.AsIter(chunks), pvalue.AsIter(shards)
+    return root | "Once" >> beam.Impulse() | "Publish" >> beam.ParDo(Publish(job), *both)
+
+
+def _sized(chunk: Chunk) -> tuple[str, Chunk]:
+    """A chunk with a key of its own, by which the largest can be handed out first."""
+    return f"{chunk.size_bytes:020}-{chunk.digest('')}", chunk
+
+
+@dataclass(eq=False)
+class Probe(_FileFn):
+    """(Member, number of a window) -> (its location, (number, Window))."""
+
+    def process(self, wanted: tuple[Member, int]) -> Iterator[tuple[str, tuple[int, Window]]]:
+        member, number = wanted
+        yield member.location, (number, probe(member, number))
 
 
 @dataclass(eq=False)
 class PlanChunks(_FileFn):
-    """Member -> its Chunks."""
+    """Member, and at its side the windows of large ones -> its Chunks."""
 
     staging: str
 
-    def process(self, member: Member) -> Iterator[Chunk]:
-        yield from plan_chunks(member, self.staging)
+    def process(
+        self, member: Member, probed: Mapping[str, Iterable[tuple[int, Window]]] | None = None
+    ) -> Iterator[Chunk]:
+        windows = dict(probed[member.location]) if probed is not None and count_windows(member) else {}
+        yield from plan_chunks(member, self.staging, windows=windows)
 
 
 @dataclass(eq=False)
 class ConvertChunk(_FileFn):
-    """Chunk -> ((split, shard), StagedBatch as a tuple), and its ChunkReceipt."""
+    """Chunk -> its ChunkReceipt."""
 
     config: ConvertConfig
     staging: str
     kept: str | None
 
-    def process(self, chunk: Chunk) -> Iterator[tuple[ShardKey, BatchTuple] | pvalue.TaggedOutput]:
-        receipt = convert_chunk(chunk, self.config, self.staging, self.kept)
-        # Publish gathers every chunk's receipt, and has no use for the batches of each.
-        yield pvalue.TaggedOutput(_RECEIPT, replace(receipt, batches=[]))
-        for key, batch in receipt.staged_batches():
-            yield key, astuple(batch)  # for which Beam has a quicker coder than pickling
+    def process(self, chunk: Chunk) -> Iterator[ChunkReceipt]:
+        yield convert_chunk(chunk, self.config, self.staging, self.kept)
 
 
 @dataclass(eq=False)
 class WriteShard(_FileFn):
-    """((split, shard), [StagedBatch as a tuple]) -> ShardReceipt."""
+    """ShardKey, and every ChunkReceipt at its side -> ShardReceipt."""
 
     config: ConvertConfig
     output: str
     staging: str
     job: str
 
-    def process(self, keyed: tuple[ShardKey, Iterable[BatchTuple]]) -> Iterator[ShardReceipt]:
-        (split, shard), batches = keyed
-        staged = [StagedBatch(*batch) for batch in batches]
-        receipt = write_shard(split, shard, staged, self.config, self.output, self.staging, self.job)
-        for kinds in receipt.members.values():
-            for kind, records in kinds.items():  # for the engine's own page: what the card will say
-                Metrics.counter("hwdb", kind).inc(records)
+    def setup(self) -> None:
+        super().setup()
+        self.edges = Edges()
+
+    def process(self, key: ShardKey, chunks: Sequence[ChunkReceipt]) -> Iterator[ShardReceipt]:
+        own = [chunk for chunk in chunks if chunk.split == key[0]]
+        receipt = write_shard(*key, own, self.config, self.output, self.staging, self.job, self.edges)
+        for kind, records in receipt.counts.items():  # for the engine's own page: what the card will say
+            Metrics.counter("hwdb", kind).inc(records)
         yield receipt
 
 
@@ -175,12 +203,8 @@ class Publish(_FileFn):
 
     job: Conversion
 
-    def process(self, _once: bytes, receipts: Iterable[ChunkReceipt | ShardReceipt]) -> Iterator[str]:
+    def process(self, _once: bytes, chunks: Iterable[ChunkReceipt], shards: Iterable[ShardReceipt]) -> Iterator[str]:
         job = self.job
-        receipts = list(receipts)
-        chunks = [receipt for receipt in receipts if isinstance(receipt, ChunkReceipt)]
-        shards = [receipt for receipt in receipts if isinstance(receipt, ShardReceipt)]
-        shards += self._write_empty_shards({(receipt.split, receipt.shard) for receipt in shards})
         card = publish.build_card(job.members, chunks, shards, job.config, job.passed_over, job.origin)
         publish.check_sources(job.members)
         check_rejects(card, job.max_reject_fraction)
@@ -189,15 +213,3 @@ class Publish(_FileFn):
         publish.write_card(card, job.output)
         unfinished.end(job.output)
         yield storage.join(job.output, CARD)
-
-    def _write_empty_shards(self, written: set[ShardKey]) -> list[ShardReceipt]:
-        """A shard that nothing falls into is a file too."""
-        job = self.job
-        keys = [(split, shard) for split, count in job.config.num_shards.items() for shard in range(count)]
-        empty = [key for key in keys if key not in written]
-
-        def write(key: ShardKey) -> ShardReceipt:
-            return write_shard(*key, [], job.config, job.output, job.private, job.digest)
-
-        with ThreadPoolExecutor(_EMPTY_AT_ONCE) as executor:
-            return list(executor.map(write, empty))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+import posixpath
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -36,17 +37,15 @@ def build_card(
     origin: Origin | None = None,
 ) -> Card:
     """The card of a finished conversion. Raises RuntimeError if any record that was read isn't accounted for."""
-    read, lost, uncompiled = Counter[tuple[str, str]](), Counter[tuple[str, str]](), False
+    counted, lost = defaultdict[tuple[str, str], Counter[str]](Counter), Counter[tuple[str, str]]()
+    uncompiled, keys = False, Counter[str]()
     for chunk in chunks:
-        read[chunk.split, chunk.member] += chunk.records
+        counted[chunk.split, chunk.member].update(chunk.counts)
         lost[chunk.split, chunk.member] += chunk.lost_bytes
+        keys[chunk.split] += chunk.keys
         uncompiled = uncompiled or bool(chunk.uncompiled)
     shards = sorted(shards, key=lambda shard: (shard.split, shard.shard))
-    kinds: dict[tuple[str, str], Counter[str]] = {}
-    for shard in shards:
-        for member, counted in shard.members.items():
-            kinds.setdefault((shard.split, member), Counter()).update(counted)
-    inputs = [_member_input(member, read, lost, kinds) for member in members]
+    inputs = [_member_input(one, counted[one.split, one.name], lost[one.split, one.name]) for one in members]
     inputs = _with_what_they_are(inputs, members)
     splits = {}
     for split in sorted(config.num_shards, key=dataset.SPLITS.index):
@@ -54,9 +53,11 @@ def build_card(
         if [shard.shard for shard in own] != list(range(config.num_shards[split])):
             raise RuntimeError(f"{split}: expected {config.num_shards[split]} shards, found {len(own)}")
         of_split = [entry for entry in inputs if entry.split == split]
+        counts = _sum(entry.counts for entry in of_split)
+        _check_written(split, counts, keys[split], own)
         labels = np.bitwise_or.reduce([np.frombuffer(bytes.fromhex(shard.labels), np.uint8) for shard in own])
         splits[split] = Split(
-            counts=_sum(entry.counts for entry in of_split),
+            counts=counts,
             characters=int(np.unpackbits(labels).sum()),
             writers=len({entry.writer for entry in of_split if entry.counts.read}),
             shards=[shard.file for shard in own],
@@ -86,15 +87,26 @@ def side_files(card: Card, classes: ClassList) -> dict[str, str]:
 
 def check_sources(members: Sequence[Member]) -> None:
     """Raises UserError where a loose member is another file than the one that was listed; a zip has its CRCs."""
+    of_folder: dict[str, list[Member]] = {}
     for member in members:
         if member.zip_entry is None:
-            with explained(f"read {member.location}"):
-                now = storage.status(member.location)
+            of_folder.setdefault(posixpath.dirname(member.location), []).append(member)
+    for folder, own in of_folder.items():
+        for member, now in zip(own, _files(folder, own), strict=True):
             if now is None or now.size_bytes != member.size_bytes or _times(now.version) != _times(member.version):
                 raise UserError(
                     f"{member.location}: expected the file that was listed, found it changed during the conversion; "
                     "run the same command again when it is complete"
                 )
+
+
+def _files(folder: str, members: Sequence[Member]) -> list[storage.StoredFile | None]:
+    """Their files in a folder as they are now: a store is asked once for many."""
+    with explained(f"read {folder or '.'}"):
+        if len(members) == 1 or not storage.of(folder).is_remote:
+            return [storage.status(member.location) for member in members]
+        listed = {file.path: file for file in storage.list_folder(folder)}
+    return [listed.get(member.location) for member in members]
 
 
 def _times(version: str) -> list[str]:
@@ -126,17 +138,7 @@ def _with_what_they_are(inputs: Sequence[MemberInput], members: Sequence[Member]
     return named
 
 
-def _member_input(
-    member: Member,
-    read: Mapping[tuple[str, str], int],
-    lost: Mapping[tuple[str, str], int],
-    kinds: Mapping[tuple[str, str], Mapping[str, int]],
-) -> MemberInput:
-    key = (member.split, member.name)
-    counts = _counts(read.get(key, 0), kinds.get(key, {}))
-    accounted = counts.kept + sum(counts.dropped.values()) + sum(counts.rejected.values())
-    if accounted != counts.read:
-        raise RuntimeError(f"{member}: {counts.read:,} records were read, {accounted:,} are in the manifest")
+def _member_input(member: Member, counts: Mapping[str, int], lost_bytes: int) -> MemberInput:
     return MemberInput(
         split=member.split,
         location=printable(member.location),
@@ -144,18 +146,30 @@ def _member_input(
         member=member.name,
         writer=member.writer,
         bytes=member.size_bytes,
-        counts=counts,
-        lost_bytes=lost.get(key, 0),
+        counts=_counts(counts),
+        lost_bytes=lost_bytes,
     )
 
 
-def _counts(read: int, kinds: Mapping[str, int]) -> Counts:
+def _check_written(split: str, counts: Counts, keys: int, shards: Sequence[ShardReceipt]) -> None:
+    """Every record that was staged is in one shard: the same counts, and keys that add up to the same."""
+    written = Counter[str]()
+    for shard in shards:
+        written.update(shard.counts)
+    rows = sum(shard.file.manifest_rows for shard in shards)
+    if (_counts(written), rows) != (counts, counts.read) or (keys - sum(shard.keys for shard in shards)) % 2**64:
+        raise RuntimeError(f"{split}: {counts.read:,} records were read, and {rows:,} others are in the manifest")
+
+
+def _counts(kinds: Mapping[str, int]) -> Counts:
     def reasons(status: str) -> dict[str, int]:
         return {
             kind.removeprefix(f"{status} "): n for kind, n in sorted(kinds.items()) if kind.startswith(f"{status} ")
         }
 
-    return Counts(read=read, kept=kinds.get(KEPT, 0), dropped=reasons(DROPPED), rejected=reasons(REJECTED))
+    return Counts(
+        read=sum(kinds.values()), kept=kinds.get(KEPT, 0), dropped=reasons(DROPPED), rejected=reasons(REJECTED)
+    )
 
 
 def _sum(counts: Iterable[Counts]) -> Counts:

@@ -1,15 +1,18 @@
 """Chunks: the stretches of a member that are converted as one piece of work.
 
 A member of a writer (some 20 MB) is one chunk. A larger one is cut where a walk over its headers says that a cut is
-clean, so that one file of 6 GB is as parallel as 240 small ones.
+clean, so that one file of 6 GB is as parallel as 240 small ones. So is that walk: windows of the file are probed each
+by itself, and where the runs of good records in them meet, the walk is known; elsewhere it is gone.
 """
 
 from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from pipeline import storage
 from pipeline.source import gnt
@@ -32,7 +35,7 @@ class Chunk:
     first_record: int
     """The index in the member of the chunk's first record."""
     crc: int | None = None
-    """CRC-32 of the chunk's bytes, where planning has read them: what was made of others can't stand in for it."""
+    """CRC-32 of the bytes, of a part of a zip's member: what was made of others can't stand in for it."""
     unpacked: str | None = None
     """A file holding just the chunk's bytes: what is compressed has no random access, so planning writes them out."""
 
@@ -57,8 +60,39 @@ class Chunk:
         return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 
-def plan_chunks(member: Member, unpack_folder: str, chunk_bytes: int = CHUNK_BYTES) -> Iterator[Chunk]:
-    """The chunks of a member, in order; an empty member has none."""
+@dataclass(frozen=True, eq=False)
+class Window:
+    """A run of good records in a stretch of a member."""
+
+    offsets: np.ndarray
+    """int64 [n]: where each begins in the member."""
+    end: int
+    """Where the last one does end."""
+
+
+def count_windows(member: Member, window_bytes: int = CHUNK_BYTES) -> int:
+    """How many windows of a member can be probed before it is planned; none where all of it has to be read."""
+    is_large = member.zip_entry is None and member.size_bytes > window_bytes
+    return -(-member.size_bytes // window_bytes) if is_large else 0
+
+
+def probe(member: Member, number: int, window_bytes: int = CHUNK_BYTES) -> Window:
+    begin = number * window_bytes
+    data = read_stretch(member, begin, min(window_bytes + gnt.HEADER_BYTES, member.size_bytes - begin))
+    offsets, end = gnt.good_run(data, min(window_bytes, len(data)), _PART_RECORDS)
+    if begin + end > member.size_bytes:
+        offsets, end = offsets[:-1], int(offsets[-1])
+    return Window(begin + offsets, begin + end)
+
+
+def plan_chunks(
+    member: Member,
+    unpack_folder: str,
+    chunk_bytes: int = CHUNK_BYTES,
+    windows: Mapping[int, Window] | None = None,
+    window_bytes: int = CHUNK_BYTES,
+) -> Iterator[Chunk]:
+    """The chunks of a member, in order; an empty member has none. What its windows tell isn't read."""
     if member.size_bytes == 0:
         return
     if member.size_bytes <= chunk_bytes:
@@ -68,9 +102,15 @@ def plan_chunks(member: Member, unpack_folder: str, chunk_bytes: int = CHUNK_BYT
     data, stop = b"", chunk_bytes
     with open_member(member) as stream:
         while begin < member.size_bytes:
+            count, size = _known_cut(windows or {}, begin, begin + stop, member.size_bytes, window_bytes)
+            if count:
+                yield Chunk(member, begin, begin + size, first_record)
+                begin, first_record, data = begin + size, first_record + count, b""
+                stream.seek(begin)
+                continue
             wanted = max(0, min(stop + gnt.LOOKAHEAD_BYTES, member.size_bytes - begin) - len(data))
             fresh = read_exactly(stream, wanted, member)
-            crc = zlib.crc32(fresh, crc)
+            crc = zlib.crc32(fresh, crc) if member.zip_entry is not None else 0
             data += fresh
             del fresh  # what is walked over is held once
             count, size = _next_cut(data, stop, member.size_bytes - begin)
@@ -78,7 +118,8 @@ def plan_chunks(member: Member, unpack_folder: str, chunk_bytes: int = CHUNK_BYT
                 stop *= 2
                 continue
             piece, data = data[:size], data[size:]
-            chunk = Chunk(member, begin, begin + size, first_record, zlib.crc32(piece))
+            piece_crc = zlib.crc32(piece) if member.zip_entry is not None else None
+            chunk = Chunk(member, begin, begin + size, first_record, piece_crc)
             yield chunk if member.random_access else _unpack(chunk, piece, unpack_folder)
             del piece
             begin, first_record, stop = begin + size, first_record + count, chunk_bytes
@@ -105,6 +146,27 @@ def read_chunk(chunk: Chunk) -> bytes:
             "as planning read them, found them changed; run the same command again"
         )
     return data
+
+
+def _known_cut(
+    windows: Mapping[int, Window], begin: int, stop: int, member_bytes: int, window_bytes: int
+) -> tuple[int, int]:
+    """What _next_cut would say of a chunk in which all records are in the runs of windows; (0, 0) of another."""
+    runs, at = [], begin
+    while at < min(stop, member_bytes):
+        window = windows.get(at // window_bytes)
+        offsets = np.empty(0, np.int64) if window is None else window.offsets
+        first, last = np.searchsorted(offsets, [at, stop]).tolist()
+        if window is None or first == len(offsets) or offsets[first] != at:
+            return 0, 0
+        runs.append(offsets[first:last])
+        at = int(offsets[last]) if last < len(offsets) else window.end
+    run = np.concatenate(runs)
+    if at == member_bytes:
+        return len(run), at - begin
+    if len(run) <= gnt.CHAIN_LENGTH:
+        return 0, 0
+    return len(run) - gnt.CHAIN_LENGTH, int(run[-gnt.CHAIN_LENGTH]) - begin
 
 
 def _next_cut(data: bytes, stop: int, left: int) -> tuple[int, int]:

@@ -125,6 +125,32 @@ def walk_in_parts(
         yield _records(data, part[:-1], part[-1], faults[first : first + most])
 
 
+def good_run(data: bytes | memoryview, stop: int, most: int) -> tuple[np.ndarray, int]:
+    """Records with good headers, one behind the other, from the first chain of them in `data` on.
+
+    Their offsets, int64 [n], at most so many, before `stop`; and where the last one ends. A walk that finds one of them
+    finds all that follow.
+    """
+    octets, end, offset = np.frombuffer(data, np.uint8), len(data), 0
+    while not _chain_begins(data, offset, CHAIN_LENGTH, last=False):
+        limit = min(stop, offset + _MOST_SCAN_BYTES)
+        found = _consistent_headers(octets[offset + 1 : limit + HEADER_BYTES])
+        offset = offset + 1 + int(found[0]) if len(found) else limit
+        if offset >= stop:
+            return np.empty(0, np.int64), stop
+    offsets = array("q")
+    unpack, known = _HEADER.unpack_from, _known_tags()
+    while offset < stop and offset + HEADER_BYTES <= end and len(offsets) < most:
+        size, tag, width, height = unpack(data, offset)
+        if not HEADER_BYTES < size == HEADER_BYTES + width * height or size > MAX_RECORD_BYTES:
+            break
+        if not known[(tag & 0xFF) << 8 | tag >> 8]:
+            break
+        offsets.append(offset)
+        offset += size
+    return np.array(offsets, np.int64), offset
+
+
 def clean_cuts(records: Records, needed_before: int = 0) -> np.ndarray:
     """Indices at which `records` may be cut in two so that walking each part alone finds the same records.
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.shards.staging import shard_of
+from pipeline.shards.slices import shard_of
 from pipeline.source.gnt import HEADER_BYTES, MAX_RECORD_BYTES
 from pipeline.steps.settings import PreprocessConfig
 from pipeline.verify.findings import Findings

@@ -33,6 +33,7 @@ from apache_beam.transforms.environments import SubprocessSDKEnvironment
 from google.protobuf import json_format, text_format
 
 from pipeline.convert.direct import ForkServer, Pools
+from pipeline.convert.workers.handing_out import GreedyRunner
 from schemas.errors import EngineError, StartError
 
 _FINISH_SECONDS = 10.0  # for a worker to end after Beam has told it to
@@ -62,7 +63,7 @@ def worker_runner(source: ForkServer | Pools, options: PipelineOptions, *, logs:
     # The user's flags, which FnApiRunner forgets to hand to workers in processes of their own.
     given = JobServiceHandle.encode_pipeline_options(options.get_all_options(drop_default=True))
     info = beam_provision_api_pb2.ProvisionInfo(retrieval_token="none", pipeline_options=given)
-    return FnApiRunner(default_environment=environment, provision_info=ExtendedProvisionInfo(info))
+    return GreedyRunner(default_environment=environment, provision_info=ExtendedProvisionInfo(info))
 
 
 class _WatchedWorkerHandler(GrpcWorkerHandler):

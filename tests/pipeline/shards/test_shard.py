@@ -14,51 +14,69 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.shards import manifest, shard, staging
+from pipeline.shards import manifest, shard
 from pipeline.shards.config import ConvertConfig
+from pipeline.shards.rows import OUTCOMES, ROW, Part, begins
 from pipeline.shards.shard import write_shard
-from pipeline.shards.staging import StagedBatch
+from pipeline.shards.slices import Bins, Slice, write_parts
+from pipeline.shards.staging import ChunkReceipt
 from pipeline.shards.tfrecord.frames import encode_example, frame_example
 from schemas.manifest import MANIFEST_SCHEMA, SOURCE_FIELDS
 
 CONFIG = ConvertConfig(num_shards={"train": 2}, image_encoding="png")  # whose images are any bytes
 NAME = "train-00000-of-00002.tfrecord"
-OUTCOMES = [("kept", None), ("kept", None), ("dropped", "outside_class_set"), ("rejected", "blank")]
+FATES = [("kept", None), ("kept", None), ("dropped", "outside_class_set"), ("rejected", "blank")]
 Row = dict[str, Any]
 
 
 def rows_of(count: int, seed: int, keys: int) -> list[Row]:
-    """Rows of the first of two shards, the keys of many alike."""
+    """Rows of the first of two shards, the keys of many alike; `member` comes from the chunk they are staged in."""
     random = np.random.default_rng(seed)
     rows = []
     for i in range(count):
-        member = f"{random.integers(1001, 1004)}-c.gnt"
-        status, reason = OUTCOMES[random.integers(4)]
+        status, reason = FATES[random.integers(4)]
         label = None if reason == "outside_class_set" else int(random.integers(3_000))
-        row = {field.name: None for field in SOURCE_FIELDS}
-        row |= {"sample_id": f"train/{member}/{i}", "split": "train", "status": status, "reason": reason}
-        row |= {"label": label, "char": "啊", "tag": "b0a1", "writer": member[:4], "archive": "a.zip", "member": member}
-        row |= {"record_index": i, "source_offset": 10 * i, "source_bytes": 10, "width": i % 70 or None}
-        row |= {"ink_fraction": float(random.random()) if status == "kept" else None, "bitmap_digest": i or None}
+        row: Row = {field.name: None for field in SOURCE_FIELDS}
+        row |= {"split": "train", "status": status, "reason": reason, "label": label, "char": "啊", "tag": "b0a1"}
+        row |= {"record_index": i, "source_offset": 10 * i, "source_bytes": 10, "width": i % 70, "height": 3}
+        row |= {"ink_fraction": float(np.float32(random.random())), "bitmap_digest": i}
+        if status == "kept":
+            row |= {"crop_x": i % 5, "crop_y": 1, "crop_width": 2, "crop_height": 3}
         row |= {"key": int(random.integers(keys)) * ((1 << 63) // keys)}
         row |= {"image": random.bytes(int(random.integers(1, 200))) if status == "kept" else b""}
         rows.append(row)
     return rows
 
 
-def staged(rows: list[Row], sizes: list[int], folder: Path) -> list[StagedBatch]:
-    """The rows in batches of these sizes, the last one of what is left; two batches a file."""
-    batches, first, number = [], 0, 0
+def part_of(rows: list[Row]) -> Part:
+    fixed = np.zeros(len(rows), ROW)
+    for place, row in enumerate(rows):
+        for name in ("key", "bitmap_digest", "source_offset", "source_bytes", "record_index", "ink_fraction", "width"):
+            fixed[place][name] = row[name]
+        fixed[place]["height"], fixed[place]["tag_code"] = 3, 0xB0A1
+        fixed[place]["outcome"] = OUTCOMES.index((row["status"], row["reason"]))
+        fixed[place]["label"] = -1 if row["label"] is None else row["label"]
+        fixed[place]["crop"] = [row[name] or 0 for name in ("crop_x", "crop_y", "crop_width", "crop_height")]
+        fixed[place]["image_bytes"] = len(row["image"])
+    return Part(fixed, begins(fixed["image_bytes"]), memoryview(b"".join(row["image"] for row in rows)))
+
+
+def staged(rows: list[Row], sizes: list[int], folder: Path) -> list[ChunkReceipt]:
+    """The rows in parts of these sizes, the last one of what is left; two parts a chunk, a chunk a member."""
+    parts, first, receipts = [], 0, []
     for size in (*sizes, len(rows)):
-        own = rows[first : first + size]
+        if own := rows[first : first + size]:
+            parts.append(own)
         first += size
-        if own:
-            path = str(folder / f"chunk-{number // 2}-{number}.arrow")
-            table = pa.Table.from_pylist(own, staging.STAGED_SCHEMA)
-            _, [(_, _, begin, length, crc)] = staging.write_staged_chunk(path, [table], 2)
-            batches.append(StagedBatch(("m", number, 0), path, 0, begin, length, crc))
-            number += 1
-    return batches
+    for number in range(0, len(parts), 2):
+        own, member = parts[number : number + 2], f"{10_000 + number}-c.gnt"
+        for row in (row for part in own for row in part):
+            row |= {"sample_id": f"train/{member}/{row['record_index']}", "writer": member[:5], "member": member}
+            row |= {"archive": "a.zip"}
+        path = str(folder / f"chunk-{number}.arrow")
+        edges = write_parts(path, map(part_of, own), Bins(2, 0, 2))
+        receipts.append(ChunkReceipt("train", member, "a.zip", 0, 1, {}, 0, path, "", edges))
+    return receipts
 
 
 def sorted_in_memory(rows: list[Row], row_group: int) -> tuple[bytes, bytes]:
@@ -79,8 +97,8 @@ def sorted_in_memory(rows: list[Row], row_group: int) -> tuple[bytes, bytes]:
     return frames, sink.getvalue().to_pybytes()
 
 
-def written(batches: list[StagedBatch], folder: Path) -> tuple[shard.ShardReceipt, bytes, bytes]:
-    receipt = write_shard("train", 0, batches, CONFIG, str(folder / "out"), str(folder / "out/_staging"))
+def written(chunks: list[ChunkReceipt], folder: Path) -> tuple[shard.ShardReceipt, bytes, bytes]:
+    receipt = write_shard("train", 0, chunks, CONFIG, str(folder / "out"), str(folder / "out/_staging"))
     file = receipt.file
     return receipt, (folder / "out" / file.path).read_bytes(), (folder / "out" / file.manifest_path).read_bytes()
 
@@ -103,18 +121,18 @@ def test_in_any_ranges_it_is_what_sorting_in_memory_gives(
         for module, limit, value in (
             (shard, "_MOST_BYTES", most_bytes),
             (shard, "_RANGE_BYTES", most_bytes // 4),
-            (shard, "_BATCH_BYTES", 0),
+            (shard, "_ROW_BYTES", 0),
             (shard, "_MOST_RANGES", most_ranges),
             (manifest, "ROW_GROUP_ROWS", row_group),
         ):
             patch.setattr(module, limit, value)
-        batches = staged(rows, sizes, Path(name))
-        receipt, frames, part = written(batches[::-1], Path(name))
-        assert sorted(path.name for path in (Path(name) / "out/_staging").iterdir()) == [f"shard-{NAME}.json"]
+        receipt, frames, part = written(staged(rows, sizes, Path(name))[::-1], Path(name))
+        assert sorted(path.name for path in (Path(name) / "out/_staging").iterdir()) == [f"shard-{NAME}-.json"]
     assert (frames, part) == sorted_in_memory(rows, row_group)
     kept = [row for row in rows if row["status"] == "kept"]
     assert (receipt.file.records, receipt.file.manifest_rows) == (len(kept), len(rows))
-    assert sum(n for kinds in receipt.members.values() for n in kinds.values()) == len(rows)
+    assert sum(receipt.counts.values()) == len(rows)
+    assert receipt.keys == sum(row["key"] for row in rows) % 2**64
     labels = np.unpackbits(np.frombuffer(bytes.fromhex(receipt.labels), np.uint8))
     assert set(np.flatnonzero(labels).tolist()) == {row["label"] for row in kept}
 
@@ -122,45 +140,38 @@ def test_in_any_ranges_it_is_what_sorting_in_memory_gives(
 def test_large_ranges_go_through_files_and_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shard, "_MOST_BYTES", 200_000)
     monkeypatch.setattr(shard, "_RANGE_BYTES", 50_000)
-    monkeypatch.setattr(shard, "_BATCH_BYTES", 0)
+    monkeypatch.setattr(shard, "_ROW_BYTES", 0)
     at_once: list[int] = []
-    read = shard.read_batches
+    read = shard.read_slices
 
-    def watched(batches: Any) -> list[pa.RecordBatch]:
-        staged = list(batches)
-        at_once.append(sum(batch.size_bytes for batch in staged))
-        return read(staged)
+    def watched(slices: list[Slice]) -> Part:
+        at_once.append(sum(one.size_bytes for one in slices))
+        return read(slices)
 
-    monkeypatch.setattr(shard, "read_batches", watched)
-    rows = rows_of(2_000, 1, 1 << 20)
-    batches = staged(rows, [20] * 100, tmp_path)
-    assert sum(batch.size_bytes for batch in batches) > 500_000
-    _, frames, part = written(batches, tmp_path)
+    monkeypatch.setattr(shard, "read_slices", watched)
+    rows = rows_of(4_000, 1, 1 << 20)
+    chunks = staged(rows, [20] * 200, tmp_path)
+    assert sum(Path(chunk.path).stat().st_size for chunk in chunks) > 450_000
+    _, frames, part = written(chunks, tmp_path)
     assert (frames, part) == sorted_in_memory(rows, 1 << 20)
     assert max(at_once) <= 200_000
-    assert len(at_once) > 20
+    assert len(at_once) > 15
 
 
-def test_any_number_of_batches_and_files(tmp_path: Path) -> None:
+def test_any_number_of_chunks(tmp_path: Path) -> None:
     rows = rows_of(600, 2, 1 << 20)
-    batches = staged(rows, [1] * 600, tmp_path)
+    chunks = staged(rows, [1] * 600, tmp_path)
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (200, before[1]))
     try:
-        _, frames, part = written(batches, tmp_path)
+        _, frames, part = written(chunks, tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     assert (frames, part) == sorted_in_memory(rows, 1 << 20)
 
 
 @pytest.mark.slow
-def test_seventy_thousand_batches_in_one_shard(tmp_path: Path) -> None:
+def test_seventy_thousand_chunks_in_one_shard(tmp_path: Path) -> None:
     """More than the mappings that Linux gives a process."""
-    rows = rows_of(70, 3, 1 << 20)
-    batches = staged(rows, [1] * 70, tmp_path)
-    many = [
-        StagedBatch(("m", i, 0), one.path, one.batch, one.begin, one.size_bytes, one.crc32c)
-        for i, one in enumerate(batches * 1_000)
-    ]
-    receipt, _, _ = written(many, tmp_path)
+    receipt, _, _ = written(staged(rows_of(70, 3, 1 << 20), [1] * 70, tmp_path) * 1_000, tmp_path)
     assert receipt.file.manifest_rows == 70_000

@@ -191,9 +191,7 @@ def test_damage_never_ends_a_conversion(kind: str, seed: int) -> None:
     damaged = mutate(ORIGINAL, kind, random.Random(seed))
     config = ConvertConfig(num_shards={"train": 1})
     chunk = chunks.Chunk(Member("train", "x", "1001-c.gnt", len(damaged.data), ""), 0, len(damaged.data), 0)
-    sizes = [
-        size for table in convert_records(damaged.data, chunk, config) for size in table["source_bytes"].to_pylist()
-    ]
+    sizes = [int(part.rows["source_bytes"].sum()) for part in convert_records(damaged.data, chunk, config)]
     assert sum(sizes) == len(damaged.data)
 
 
@@ -272,3 +270,33 @@ def test_a_walk_in_parts_is_the_walk(seed: int, kind: str, most: int, stop: int)
     assert [row for part in parts for row in rows_of(part)] == rows_of(whole)
     cuts = gnt.clean_cuts(whole).tolist()
     assert gnt.last_clean_cut(parts) == ((cuts[-1], int(whole.offset[cuts[-1]])) if cuts else (0, 0))
+
+
+@pytest.mark.usefixtures("small_limits")
+@given(kinds, seeds, st.sampled_from([700, 3_000, 9_000]), st.sampled_from([400, 1_500, 4_000]), st.integers(0, 3))
+@CI
+def test_windows_probed_apart_give_the_chunks_of_one_walk(
+    tmp_path: Path, kind: str, seed: int, chunk_bytes: int, window_bytes: int, damages: int
+) -> None:
+    rng = random.Random(seed)
+    copies = [mutate(ORIGINAL, kind, rng, most_bytes=3_000).data for _ in range(damages)]
+    data = b"".join([ORIGINAL, *copies, ORIGINAL])
+    # A GNT in a bitmap: runs that begin in there meet nothing.
+    inner = gnt_files.member([(gnt_files.tag("啊"), np.full((6, 6), 9, np.uint8))] * 20)
+    bitmap = np.frombuffer(inner.ljust(1_200, b"\xff")[:1_200], np.uint8).reshape(30, 40)
+    data += gnt_files.record(gnt_files.tag("阿"), bitmap) * 2 + ORIGINAL
+    member = loose(tmp_path, data)
+    windows = {i: chunks.probe(member, i, window_bytes) for i in range(chunks.count_windows(member, window_bytes))}
+    serial = list(plan_chunks(member, "", chunk_bytes))
+    assert list(plan_chunks(member, "", chunk_bytes, windows, window_bytes)) == serial
+    some = {i: window for i, window in windows.items() if rng.random() < 0.7}
+    assert list(plan_chunks(member, "", chunk_bytes, some, window_bytes)) == serial
+
+
+def test_of_a_sound_member_nothing_is_walked_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    member = loose(tmp_path, ORIGINAL * 40)
+    windows = {i: chunks.probe(member, i, 30_000) for i in range(chunks.count_windows(member, 30_000))}
+    serial = list(plan_chunks(member, "", 20_000))
+    monkeypatch.setattr(chunks, "_next_cut", None)
+    assert len(serial) > 10
+    assert list(plan_chunks(member, "", 20_000, windows, 30_000)) == serial

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import gcs_server
 import gnt_files
-import pyarrow as pa
 import pytest
 
 from pipeline import inspect, storage, verify
-from pipeline.shards import staging
 from pipeline.shards.chunk import convert_chunk
 from pipeline.shards.config import ConvertConfig
+from pipeline.shards.slices import Edges, StagedPart, read_slices
 from pipeline.source.archives import Input, list_members
 from pipeline.source.chunks import plan_chunks
 from pipeline.storage import arrow
@@ -93,20 +92,28 @@ def test_listings_are_whole_and_stay_in_their_folder(server: gcs_server.Server) 
     assert set(server.objects.keys()) == {"out/", "out/deeper/x", "out/a[1]/y", "outer"}
 
 
-def test_a_batch_is_read_by_its_range_alone(server: gcs_server.Server, tmp_path: Path) -> None:
+def test_a_slice_is_read_by_its_range_alone(server: gcs_server.Server, tmp_path: Path) -> None:
     path = tmp_path / "1001-c.gnt"
     path.write_bytes(gnt_files.member(gnt_files.records_of("啊阿埃挨哎唉哀皑癌硷" * 4)))
     [member] = list_members([Input("train", str(path))], 0)
-    [chunk] = plan_chunks(member, url("staging"))
-    receipt = convert_chunk(chunk, ConvertConfig(num_shards={"train": 4}), url("staging"))
-    batches = [batch for _, batch in receipt.staged_batches()]
+    config = ConvertConfig(num_shards={"train": 4})
+    there, here = (
+        [convert_chunk(chunk, config, folder) for chunk in plan_chunks(member, folder, 9_000)]
+        for folder in (url("staging"), f"{tmp_path}/staging")
+    )
     del server.log[:]
-    read = staging.read_batches(batches)
-    ranges = [f"bytes={batch.begin}-{batch.begin + batch.size_bytes - 1}" for batch in batches]
+    read, ranges = [], []
+    for chunks in (there, here):
+        edges = Edges()
+        parts = [StagedPart(chunk.path, at, 0) for chunk in chunks for at in chunk.parts]
+        slices = [one for shard in range(4) for one in edges.slices(parts, shard, 4)]
+        ranges = ranges or [f"bytes={part.edges}-{part.edges + 5 * 16 - 1}" for part in parts]
+        ranges += [f"bytes={one.begin}-{one.begin + one.size_bytes - 1}" for one in slices if chunks is there]
+        read.append(read_slices(slices).joined())
+    assert len(there) > 1
     assert sorted(found for _, _, found in server.log if found) == sorted(ranges)
-    content = server.objects[receipt.path.removeprefix(url(""))]
-    with pa.ipc.open_file(pa.BufferReader(content)) as file:
-        assert [file.get_batch(number) for number in range(len(batches))] == read
+    assert read[0].rows.tobytes() == read[1].rows.tobytes()
+    assert read[0].octets == read[1].octets
 
 
 def sha256(files: dict[str, bytes]) -> dict[str, str]:
