@@ -184,7 +184,7 @@ def _references() -> dict[str, float]:
 
 def _thousand_receipts(number: int) -> list[ChunkReceipt]:
     counts = {KEPT: 3_754, "dropped outside_class_set": 23}
-    path = f"/staging/conversion-{number:032x}/chunk-{number:032x}-3.arrow"
+    path = f"/staging/conversion-{number:032x}/chunk-{number:032x}-3.rows"
     return [
         ChunkReceipt("train", f"{i}-c.gnt", "a.zip", 0, 10**7, counts, i << 54, path, f"{i:032x}", [10**7], f"{i:032x}")
         for i in range(1000)

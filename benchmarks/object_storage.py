@@ -83,8 +83,8 @@ def _compare(server: s3_server.Server, name: str, path: Path, shards: int, work:
     same = [shard["sha256"] for shard in card["splits"]["train"]["shards"]] == [
         shard["sha256"] for shard in stored["splits"]["train"]["shards"]
     ]
-    chunks = len({r.key for r in server.log if r.kind == "PUT" and r.key.endswith(".arrow.json")})
-    batches = [r for r in server.log if r.status == 206 and r.key.endswith(".arrow")]
+    chunks = len({r.key for r in server.log if r.kind == "PUT" and r.key.endswith(".rows.json")})
+    batches = [r for r in server.log if r.status == 206 and r.key.endswith(".rows")]
     of_input = [r for r in server.log if r.key.startswith("in/")]
     of_chunks = [r for r in server.log if "/_staging/" in r.key and ("/chunk-" in r.key or "/unpacked-" in r.key)]
     of_shards = [r for r in server.log if ".tfrecord" in r.key or ".parquet" in r.key]

@@ -6,7 +6,8 @@
 # hanzi-writer-data: strokes in the order of writing, from Make Me a Hanzi (Arphic Public License).
 # Fonts (SIL Open Font License 1.1): Ma Shan Zheng, Zhi Mang Xing, Long Cang are running and brush hands; Xiaolai is a plain
 # one, cut into pieces in the package of Excalidraw; Yomogi, Zen Kurenaido, Klee One, Yusei Magic are Japanese hands, which
-# have 2,370 of the 3,754 characters.
+# have 2,370 of the 3,754 characters. ZCOOL KuaiLe is fetched, and not among the flags: a hand to calibrate on is one that
+# was not learnt from.
 #
 # They go to build/hands, or to the folder that HWDB_HANDS names, their licences beside them. What is there already isn't
 # fetched again.
@@ -16,6 +17,7 @@ folder=${HWDB_HANDS:-build/hands}
 strokes=hanzi-writer-data@2.0.1
 chinese=(ma-shan-zheng@5.3.1 zhi-mang-xing@5.3.0 long-cang@5.3.0)
 japanese=(yomogi@5.3.0 zen-kurenaido@5.3.0 klee-one@5.3.0 yusei-magic@5.3.0)
+unlearnt=zcool-kuaile@5.3.0
 pieces=@excalidraw/excalidraw@0.18.1
 mkdir -p "$folder"
 folder=$(cd "$folder" && pwd)
@@ -60,4 +62,5 @@ fetch "$pieces" excalidraw
 join "$folder/excalidraw/dist/prod/fonts/Xiaolai" "$folder/xiaolai.ttf"
 flags+=(--font "$folder/xiaolai.ttf")
 fontsource japanese "${japanese[@]}"
+fetch "@fontsource/$unlearnt" "${unlearnt%@*}"
 printf '%s\n' "${flags[*]}"

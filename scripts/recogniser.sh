@@ -10,16 +10,22 @@ build=build/recogniser
 python=.venv/bin/python
 mkdir -p $build
 
+draw() { # FOLDER WRITERS SEED HANDS...
+  if [ -d "$build/$1" ]; then return; fi
+  mkdir -p "$build/$(dirname "$1")"
+  $python -m pipeline.sample --output "$build/$1.partial" --writers "$2" --seed "$3" "${@:4}"
+  mv "$build/$1.partial" "$build/$1"
+}
+
 read -ra hands <<<"$(scripts/fetch_hands.sh)"
-for part in gnt:$writers:41 others:3:42; do
-  IFS=: read -r folder count seed <<<"$part"
-  if [ ! -d "$build/$folder" ]; then
-    $python -m pipeline.sample --output "$build/$folder.partial" --writers "$count" --seed "$seed" "${hands[@]}"
-    mv "$build/$folder.partial" "$build/$folder"
-  fi
-done
+draw gnt "$writers" 41 "${hands[@]}"
+draw aside/others 3 42 "${hands[@]}"
+# Real hands are others than those it learnt from: so is the half that tells how sure it may be.
+neat=${HWDB_HANDS:-build/hands}/zcool-kuaile/files/zcool-kuaile-chinese-simplified-400-normal.woff
+printed=$($python -c "from pipeline.sample.glyphs import font_path; print(font_path())")
+draw aside/unlearnt 6 43 --font "$neat" --font "$printed"
 $python -m pipeline.convert --runner=DirectRunner --image_size 32 --output $build/shards \
-  --input train=$build/gnt/train --input train=$build/gnt/test --input test=$build/others/train --input test=$build/others/test
+  --input train=$build/gnt/train --input train=$build/gnt/test --input test=$build/aside
 $python -m model.train --data $build/shards --model_dir $build/run --arch vgg11 --width 0.5 --dropout 0.1 \
   --augment drawn --outliers 0.04 --ema 0.998 --global_batch 256 --learning_rate 0.004 --steps "$steps" --seed 0
 $python -m model.evaluate --model $build/run --data $build/shards --split test --calibrate

@@ -89,7 +89,7 @@ def remove_empty(folder: str) -> None:
 
 
 def chunk_path(folder: str, digest: str) -> str:
-    return storage.join(folder, f"chunk-{digest}-{_LAYOUT}.arrow")
+    return storage.join(folder, f"chunk-{digest}-{_LAYOUT}.rows")
 
 
 def receipt_path(path: str) -> str:

@@ -125,7 +125,7 @@ def test_a_torn_piece_is_made_again(archives: Path, tmp_path: Path, convert: Run
     if kind == "chunk":
         for path in staging.rglob("shard-*"):
             path.unlink()
-        torn = next(staging.rglob("chunk-*.arrow.json" if tear == "receipt" else "chunk-*.arrow"))
+        torn = next(staging.rglob("chunk-*.rows.json" if tear == "receipt" else "chunk-*.rows"))
     else:
         torn = next(staging.rglob("shard-*.json")) if tear == "receipt" else next((tmp_path / "o").glob("*.tfrecord"))
     torn.write_bytes(bytes(len(torn.read_bytes())) if tear == "file" else b"")

@@ -73,7 +73,7 @@ def staged(rows: list[Row], sizes: list[int], folder: Path) -> list[ChunkReceipt
         for row in (row for part in own for row in part):
             row |= {"sample_id": f"train/{member}/{row['record_index']}", "writer": member[:5], "member": member}
             row |= {"archive": "a.zip"}
-        path = str(folder / f"chunk-{number}.arrow")
+        path = str(folder / f"chunk-{number}.rows")
         edges = write_parts(path, map(part_of, own), Bins(2, 0, 2))
         receipts.append(ChunkReceipt("train", member, "a.zip", 0, 1, {}, 0, path, "", edges))
     return receipts

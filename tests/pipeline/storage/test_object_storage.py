@@ -162,8 +162,8 @@ def test_requests_are_few_and_members_are_read_once(server: s3_server.Server, co
     # A member is read once; of a staged chunk each shard reads its own part, once.
     assert all(count == (1 if key.startswith("in/") else shards) for key, count in reads.items())
     assert sum(r.sent_bytes for r in of_chunks if r.kind == "GET" and r.key.startswith("in/")) == size
-    staged = sum(r.received_bytes for r in of_chunks if r.kind == "PUT" and r.key.endswith(".arrow"))
-    assert sum(r.sent_bytes for r in of_chunks if r.status == 206 and r.key.endswith(".arrow")) < staged
+    staged = sum(r.received_bytes for r in of_chunks if r.kind == "PUT" and r.key.endswith(".rows"))
+    assert sum(r.sent_bytes for r in of_chunks if r.status == 206 and r.key.endswith(".rows")) < staged
 
 
 def test_killed_on_the_way_it_resumes(server: s3_server.Server, tmp_path: Path, convert: Run) -> None:
@@ -261,7 +261,7 @@ def test_what_passes_is_tried_again(
 
     def fault(kind: str, key: str) -> int | None:
         """The first of each."""
-        if (kind, key) in failed or not key.endswith(("1002-c.gnt", ".tfrecord", ".parquet", ".arrow")):
+        if (kind, key) in failed or not key.endswith(("1002-c.gnt", ".tfrecord", ".parquet", ".rows")):
             return None
         failed.add((kind, key))
         return status
