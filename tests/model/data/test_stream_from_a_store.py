@@ -89,7 +89,7 @@ def test_a_resume_in_mid_epoch_fetches_what_is_still_to_come(
     local = batches(folder, PER_EPOCH, 3 * PER_EPOCH, share)
     assert batches(bucket, first, 2 * PER_EPOCH, share) == local[first - PER_EPOCH : PER_EPOCH]
     size = sum(shard.bytes for shard in open_dataset(folder).card.splits["train"].shards) / share.workers
-    assert fetched(server) <= 0.2 * size  # a tenth of the records, and whole shards of which half is needed
+    assert fetched(server) <= 0.25 * size  # a tenth of the records, whole shards of which half is needed, one ahead
     assert batches(bucket, first, 3 * PER_EPOCH, share) == local[first - PER_EPOCH :]
 
 
