@@ -136,9 +136,19 @@ def wait_for(condition, seconds: float = 90) -> None:  # type: ignore[no-untyped
         time.sleep(0.02)
 
 
+def _is_computing(process: psutil.Process) -> bool:
+    stats = Path(f"/proc/{process.pid}/task").glob("*/stat")
+    return any(stat.read_text().rpartition(")")[2].split()[0] == "R" for stat in stats)
+
+
 def kill_midway(victim: psutil.Process, output: Path, chunks: int) -> dict[str, int]:
-    """SIGKILL once some of the chunks are staged and, for certain, not all; returns what was finished then."""
+    """SIGKILL once some of the chunks are staged and, for certain, not all; returns what was finished then.
+
+    A worker in the middle of its work: of one that is lost between two pieces Prism may not hear.
+    """
     wait_for(lambda: len(receipts(output)) >= 2)
+    if "python" in victim.name():
+        wait_for(lambda: _is_computing(victim))
     victim.suspend()
     finished = receipts(output)
     assert 2 <= len(finished) < chunks, "too late to be in the middle"

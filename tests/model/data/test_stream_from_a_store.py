@@ -31,6 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def bucket(server: s3_server.Server, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Its URL. More shards than are read at once, and more records than the shuffle's reach."""
+    tf.random.set_seed(None)  # tf.data's shuffle mixes it in, and another test of the process may have set it
     monkeypatch.setattr(stream, "_CYCLE_SHARDS", 4)
     monkeypatch.setattr(stream, "SHUFFLE_RECORDS", 20)
     monkeypatch.setattr(stream, "_BLOCK_RECORDS", 5)
@@ -89,7 +90,7 @@ def test_a_resume_in_mid_epoch_fetches_what_is_still_to_come(
     local = batches(folder, PER_EPOCH, 3 * PER_EPOCH, share)
     assert batches(bucket, first, 2 * PER_EPOCH, share) == local[first - PER_EPOCH : PER_EPOCH]
     size = sum(shard.bytes for shard in open_dataset(folder).card.splits["train"].shards) / share.workers
-    assert fetched(server) <= 0.25 * size  # a tenth of the records, whole shards of which half is needed, one ahead
+    assert fetched(server) <= 0.2 * size  # a tenth of the records, and whole shards of which half is needed
     assert batches(bucket, first, 3 * PER_EPOCH, share) == local[first - PER_EPOCH :]
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -12,8 +10,6 @@ import gnt_files
 import psutil
 import pytest
 from commands import digests
-
-from schemas.command import EXIT_INTERRUPTED, EXIT_RUN_LOST
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 CHARACTERS = "啊阿埃挨哎唉哀皑癌蔼矮艾碍爱隘鞍氨安俺按"
@@ -62,17 +58,9 @@ def test_killed_in_the_middle(
         process = engines.start(many, output, flags)
         engines.wait_for(lambda: engines.receipts(output))
         finished = engines.kill_midway(victim(tmp_path, psutil.Process(process.pid)), output, MANY)
-        try:
-            out, err = process.communicate(timeout=90)
-        except subprocess.TimeoutExpired:
-            # Seen once: Prism waited without end for a worker that it had lost. Then somebody presses Ctrl-C.
-            assert name == "prism pool"
-            process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=90)
-            assert process.returncode == EXIT_INTERRUPTED, (out, err)
+        out, err = process.communicate(timeout=180)
         if process.returncode:
-            assert process.returncode in (EXIT_RUN_LOST, EXIT_INTERRUPTED)
-            assert err.count("\n") == 1, (out, err)
+            assert (process.returncode, err.count("\n")) == (1, 1), (out, err)
             assert "the same command goes on from where it stopped" in err
             assert not (output / "dataset.json").exists()
             status, out, err = engines.convert(many, output, flags)
